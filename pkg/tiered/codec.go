@@ -1,0 +1,142 @@
+package tiered
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// Codec turns values into bytes for Redis and back. It is used concurrently.
+// What Marshal returns belongs to the caller; Unmarshal must not keep data.
+type Codec interface {
+	// ID tells entries of one codec from those of another. 1 to 63 are this
+	// package's; own codecs take 64 to 255.
+	ID() uint8
+	Marshal(v any) ([]byte, error)
+	Unmarshal(data []byte, v any) error
+}
+
+// The codecs of this package.
+var (
+	JSON    Codec = jsonCodec{}
+	MsgPack Codec = msgpackCodec{}
+)
+
+type jsonCodec struct{}
+
+func (jsonCodec) ID() uint8                          { return 1 }
+func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
+func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+type msgpackCodec struct{}
+
+func (msgpackCodec) ID() uint8                          { return 2 }
+func (msgpackCodec) Marshal(v any) ([]byte, error)      { return msgpack.Marshal(v) }
+func (msgpackCodec) Unmarshal(data []byte, v any) error { return msgpack.Unmarshal(data, v) }
+
+// marshal contains a codec's panic: a MarshalJSON of somebody's type must not
+// end the process from a background load.
+func marshal(c Codec, v any) (data []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: panic: %v", ErrEncode, r)
+		}
+	}()
+	if data, err = c.Marshal(v); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	return data, nil
+}
+
+func unmarshal(c Codec, data []byte, v any) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("decode: panic: %v", r)
+		}
+	}()
+	return c.Unmarshal(data, v)
+}
+
+// Compression is how large values are packed. The zero value does not.
+type Compression uint8
+
+// The compressions. S2 is fast, Zstd is small.
+const (
+	NoCompression Compression = iota
+	S2
+	Zstd
+)
+
+// maxRaw bounds what an entry may unpack to, so that a few hostile bytes in a
+// shared Redis cannot fill this process's memory.
+const maxRaw = 64 << 20
+
+var errPacked = errors.New("compressed data do not match their length")
+
+// The zstd coders are made on first use: they hold buffers that a process
+// without zstd entries need not have. EncodeAll and DecodeAll are safe for
+// concurrent use and start no goroutines with a concurrency of one.
+var (
+	zstdEncoder = sync.OnceValues(func() (*zstd.Encoder, error) {
+		return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest))
+	})
+	zstdDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRaw))
+	})
+)
+
+// compress returns raw unpacked, and NoCompression, where packing saves nothing.
+func (c Compression) compress(raw []byte) ([]byte, Compression) {
+	var packed []byte
+	switch c {
+	case S2:
+		packed = s2.Encode(nil, raw)
+	case Zstd:
+		enc, err := zstdEncoder()
+		if err != nil {
+			return raw, NoCompression
+		}
+		packed = enc.EncodeAll(raw, nil)
+	default:
+		return raw, NoCompression
+	}
+	if len(packed) >= len(raw) {
+		return raw, NoCompression
+	}
+	return packed, c
+}
+
+// decompress unpacks to exactly size bytes, or fails. The caller has bounded
+// size; the packed data's own idea of it is checked before memory is taken.
+func (c Compression) decompress(packed []byte, size int) ([]byte, error) {
+	switch c {
+	case S2:
+		if n, err := s2.DecodedLen(packed); err != nil || n != size {
+			return nil, errPacked
+		}
+		return s2.Decode(make([]byte, size), packed)
+	case Zstd:
+		var h zstd.Header
+		if err := h.Decode(packed); err != nil || !h.HasFCS || h.FrameContentSize != uint64(size) {
+			return nil, errPacked
+		}
+		dec, err := zstdDecoder()
+		if err != nil {
+			return nil, err
+		}
+		raw, err := dec.DecodeAll(packed, make([]byte, 0, size))
+		if err != nil {
+			return nil, err
+		}
+		if len(raw) != size {
+			return nil, errPacked
+		}
+		return raw, nil
+	}
+	return nil, fmt.Errorf("unknown compression %d", c)
+}
