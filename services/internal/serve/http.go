@@ -21,6 +21,10 @@ type HTTPOptions struct {
 	// Change says how the address can be changed, for the message when it is
 	// taken. "" means "--addr HOST:PORT".
 	Change string
+	// Listener is one that [Listen] has opened already, for a program that
+	// must know its port before it can make its handler. Nil listens on the
+	// part's address when it starts.
+	Listener net.Listener
 }
 
 func (o HTTPOptions) withDefaults() HTTPOptions {
@@ -67,11 +71,13 @@ func HTTP(name, addr string, h http.Handler, opts HTTPOptions) Part {
 	return Part{
 		Name: name,
 		Start: func(ctx context.Context) error {
-			l, err := listen(ctx, addr, opts.Change)
-			if err != nil {
-				return err
+			listener = opts.Listener
+			if listener == nil {
+				var err error
+				if listener, err = Listen(ctx, addr, opts.Change); err != nil {
+					return err
+				}
 			}
-			listener = l
 			var base context.Context
 			base, cancel = context.WithCancel(ctx)
 			server.BaseContext = func(net.Listener) context.Context { return base }
@@ -109,7 +115,9 @@ func bodyDeadline(h http.Handler, limit time.Duration) http.Handler {
 	})
 }
 
-func listen(ctx context.Context, addr, change string) (net.Listener, error) {
+// Listen listens on addr for [HTTP]. Its errors say what to do, with change as
+// in [HTTPOptions].
+func Listen(ctx context.Context, addr, change string) (net.Listener, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	switch {
 	case err == nil:
