@@ -1,0 +1,63 @@
+package event
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+)
+
+// metrics are what a broker and a relay count. Attributes never hold ids.
+type metrics struct {
+	published metric.Int64Counter     // by event, class, result
+	gaps      metric.Int64Counter     // by cause
+	resets    metric.Int64Counter     // by reason
+	sessions  metric.Int64Counter     // by why the one before ended
+	delay     metric.Float64Histogram // from the event to its publication
+	pending   metric.Int64Gauge       // what the relay saw waiting
+	refused   metric.Int64Counter
+}
+
+func newMetrics(p metric.MeterProvider) (*metrics, error) {
+	if p == nil {
+		p = noop.NewMeterProvider()
+	}
+	m := p.Meter("github.com/crewbeat/crewbeat/services/internal/event")
+	var ms metrics
+	var errs [7]error
+	ms.published, errs[0] = m.Int64Counter("event.published", metric.WithDescription("Events published, by event, class and result."))
+	ms.gaps, errs[1] = m.Int64Counter("event.gaps", metric.WithDescription("Reads of a stream because deliveries were not evidently in order, by cause."))
+	ms.resets, errs[2] = m.Int64Counter("event.resets", metric.WithDescription("Channels whose continuity was lost, by reason."))
+	ms.sessions, errs[3] = m.Int64Counter("event.sessions", metric.WithDescription("Subscribing connections that ended."))
+	ms.delay, errs[4] = m.Float64Histogram("event.publish.delay", metric.WithUnit("s"), metric.WithDescription("Time from an event to its publication by the relay."))
+	ms.pending, errs[5] = m.Int64Gauge("event.relay.pending", metric.WithDescription("Events that the last batch of the relay held."))
+	ms.refused, errs[6] = m.Int64Counter("event.relay.refused", metric.WithDescription("Events of the outbox that can never be published."))
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("create instrument: %w", err)
+		}
+	}
+	return &ms, nil
+}
+
+func (m *metrics) publish(ctx context.Context, e Event, result string) {
+	m.published.Add(ctx, 1, metric.WithAttributes(
+		attribute.String("event", e.Name),
+		attribute.String("class", string(e.envelope().Class)),
+		attribute.String("result", result)))
+}
+
+func (m *metrics) gap(ctx context.Context, cause string) {
+	m.gaps.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", cause)))
+}
+
+func (m *metrics) reset(ctx context.Context, reason string) {
+	m.resets.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
+func (m *metrics) relayed(ctx context.Context, e Event, now time.Time) {
+	m.delay.Record(ctx, max(0, now.Sub(e.At).Seconds()))
+}

@@ -1,0 +1,229 @@
+package event
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// RelayOptions build a [Relay]. Outbox and Broker are required.
+type RelayOptions struct {
+	Outbox Outbox
+	Broker Broker
+	// Poll is how often the outbox is looked at when nothing wakes the
+	// relay: events of other processes are found so. Default 250 ms.
+	Poll time.Duration
+	// Lease is how long this process may relay without renewing its right.
+	// Default 10 s.
+	Lease time.Duration
+	// Batch is how many events are read at once. Default 256.
+	Batch int
+	// Retry is the longest pause while the broker or the database is away.
+	// Default 2 s.
+	Retry time.Duration
+
+	Now    func() time.Time // default time.Now
+	Log    *slog.Logger     // default none
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+// Relay publishes what the outbox holds, in the order in which each channel's
+// events were committed. It may run in several processes; one of them works.
+//
+// An event is published at least once and, because its id is the idempotency
+// key, delivered once: a relay that stops between publishing and marking, or
+// two that believe to hold the lease, do no harm.
+type Relay struct {
+	o       RelayOptions
+	holder  string
+	metrics *metrics
+	renew   time.Time // when to renew the lease
+	failing bool      // so that an outage is logged once
+}
+
+// NewRelay returns a relay; Run starts it.
+func NewRelay(o RelayOptions) (*Relay, error) {
+	if o.Outbox == nil || o.Broker == nil {
+		return nil, errors.New("event: a relay needs an outbox and a broker")
+	}
+	if o.Poll <= 0 {
+		o.Poll = 250 * time.Millisecond
+	}
+	if o.Lease <= 0 {
+		o.Lease = 10 * time.Second
+	}
+	if o.Batch <= 0 {
+		o.Batch = 256
+	}
+	if o.Retry <= 0 {
+		o.Retry = 2 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	ms, err := newMetrics(o.Meter)
+	if err != nil {
+		return nil, err
+	}
+	return &Relay{o: o, holder: newEpoch(), metrics: ms}, nil
+}
+
+// Run relays until ctx ends; then it gives the lease back and returns nil.
+func (r *Relay) Run(ctx context.Context) error {
+	defer r.leave(ctx)
+	retry := backoff{first: 50 * time.Millisecond, most: r.o.Retry}
+	for ctx.Err() == nil {
+		n, err := r.turn(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.report(err)
+		if err != nil {
+			if !retry.wait(ctx) {
+				return nil
+			}
+			continue
+		}
+		retry.reset()
+		if n == r.o.Batch {
+			continue // there is more
+		}
+		r.idle(ctx)
+	}
+	return nil
+}
+
+// idle waits for news.
+func (r *Relay) idle(ctx context.Context) {
+	t := time.NewTimer(r.o.Poll)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.o.Outbox.Wake():
+	case <-t.C:
+	}
+}
+
+func (r *Relay) report(err error) {
+	switch {
+	case err != nil && !r.failing:
+		r.o.Log.Warn("events wait in the outbox", slog.Any("error", err))
+	case err == nil && r.failing:
+		r.o.Log.Info("events flow from the outbox again")
+	}
+	r.failing = err != nil
+}
+
+// leave lets another process take over at once.
+func (r *Relay) leave(ctx context.Context) {
+	if r.renew.IsZero() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if _, err := r.o.Outbox.Lease(ctx, r.holder, 0); err != nil {
+		r.o.Log.Debug("lease of the outbox not given back, it will expire", slog.Any("error", err))
+	}
+}
+
+// turn relays one batch and returns how many events it held.
+func (r *Relay) turn(ctx context.Context) (int, error) {
+	if now := r.o.Now(); !now.Before(r.renew) {
+		ok, err := r.o.Outbox.Lease(ctx, r.holder, r.o.Lease)
+		if err != nil {
+			return 0, fmt.Errorf("take lease: %w", err)
+		}
+		if !ok {
+			r.renew = time.Time{}
+			return 0, nil
+		}
+		r.renew = now.Add(r.o.Lease / 3)
+	}
+	events, err := r.o.Outbox.Pending(ctx, r.o.Batch)
+	if err != nil {
+		return 0, fmt.Errorf("read outbox: %w", err)
+	}
+	r.metrics.pending.Record(ctx, int64(len(events)))
+	if len(events) == 0 {
+		return 0, nil
+	}
+	done, err := r.publish(ctx, events)
+	if len(done) > 0 {
+		// They are out, whether or not the process is about to stop.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		if err := r.o.Outbox.Published(ctx, done); err != nil {
+			return 0, fmt.Errorf("mark published: %w", err)
+		}
+	}
+	return len(events), err
+}
+
+// publish sends events out, channels side by side, each channel in order. A
+// channel stops at the first event that fails.
+func (r *Relay) publish(ctx context.Context, events []Event) (done []string, err error) {
+	var order []string
+	queues := map[string][]Event{}
+	for _, e := range events {
+		if queues[e.Channel] == nil {
+			order = append(order, e.Channel)
+		}
+		queues[e.Channel] = append(queues[e.Channel], e)
+	}
+	var (
+		mu    sync.Mutex
+		wg    sync.WaitGroup
+		slots = make(chan struct{}, 8)
+	)
+	for _, channel := range order {
+		slots <- struct{}{}
+		mu.Lock()
+		failed := err != nil
+		mu.Unlock()
+		if failed {
+			break // the broker is away: do not try every channel
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			for _, e := range queues[channel] {
+				failure := r.one(ctx, e)
+				mu.Lock()
+				if failure != nil {
+					err = failure
+					mu.Unlock()
+					return
+				}
+				done = append(done, e.ID)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return done, err
+}
+
+// one publishes e. An event that can never be published is given up, loudly:
+// it must not hold up those behind it.
+func (r *Relay) one(ctx context.Context, e Event) error {
+	_, err := r.o.Broker.Publish(ctx, e)
+	switch {
+	case err == nil:
+		r.metrics.relayed(ctx, e, r.o.Now())
+		return nil
+	case errors.Is(err, ErrInvalid):
+		r.metrics.refused.Add(ctx, 1)
+		r.o.Log.Error("event given up", slog.String("event", e.Name), slog.Any("error", err))
+		return nil
+	}
+	return err
+}
