@@ -92,3 +92,7 @@ app.kubernetes.io/part-of: crewbeat
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
+
+{{- define "crewbeat.environment" -}}
+{{ include "crewbeat.publicURL" . | hasPrefix "https://" | ternary "production" "development" }}
+{{- end -}}
