@@ -100,12 +100,10 @@ func (c *cursor) judge(w wire) verdict {
 			return ignore
 		}
 		return heal
-	case w.prev == c.pos.ID, c.ids.has(w.prev):
-		// The second: a failover lost events that were delivered here, and
-		// nothing lies between w and what is left of them.
+	case w.prev == c.pos.ID:
 		return deliver
 	}
-	return heal
+	return heal // missed something, or one of the two is on a lost branch
 }
 
 // advance moves behind w, and reports whether its event is a new one.
@@ -159,6 +157,8 @@ func (c *cursor) absorb(s snapshot) step {
 	}
 	var st step
 	for i, w := range s.entries {
+		// The second: a failover lost events that were delivered here, and
+		// nothing lies between w and what is left of them.
 		linked := w.prev == c.pos.ID || i == 0 && c.ids.has(w.prev)
 		if !linked {
 			c.jump(Position{Epoch: s.epoch, ID: s.last})
