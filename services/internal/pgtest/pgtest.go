@@ -33,8 +33,17 @@ var shared struct {
 // returns the exit code:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-func Main(m *testing.M) int {
-	code := m.Run()
+func Main(m *testing.M) int { return Tests{m}.Run() }
+
+// Tests are the tests of a package, after which the server is stopped. They
+// can be given to what runs them and looks for leaks then:
+//
+//	func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Tests{M: m}) }
+type Tests struct{ *testing.M }
+
+// Run runs the tests, stops the server and returns the exit code.
+func (t Tests) Run() int {
+	code := t.M.Run()
 	if err := Stop(); err != nil && code == 0 {
 		fmt.Println("pgtest:", err) // there is no test left to tell it to
 		return 1
