@@ -1,0 +1,166 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// The backplane is a channel on which the stores tell each other what has
+// changed. Nothing depends on every message arriving. The epoch is odd while
+// the store may be missing some and even while it is not; entries in memory
+// that were last checked in another epoch are suspect, and a read of one first
+// asks Redis, by a header, whether it is still current. So nothing is flushed
+// when a connection breaks, and nothing stale is served either.
+//
+// The canary finds what no error tells: each store publishes a beat to a
+// channel of its own every second, and if none comes back for canaryWindow the
+// subscription is dead (half-open connection, stalled or split-off server).
+const (
+	beatEvery    = time.Second
+	canaryWindow = 2500 * time.Millisecond
+	clockEvery   = 30 // beats between measurements of Redis's clock
+)
+
+// coherent is the epoch with which what is read now may be stamped; 0 if the
+// store may be missing messages, which matches no epoch.
+func (s *Store) coherent() uint64 {
+	if e := s.epoch.Load(); e%2 == 0 {
+		return e
+	}
+	return 0
+}
+
+// setCoherent is called by the one goroutine that listens.
+func (s *Store) setCoherent(ok bool) {
+	if even := s.epoch.Load()%2 == 0; even != ok {
+		s.epoch.Add(1)
+		if !ok {
+			s.metrics.gaps.Add(1)
+		}
+	}
+}
+
+// listen keeps the subscription up until ctx ends.
+func (s *Store) listen(ctx context.Context) {
+	wait := 10 * time.Millisecond
+	for {
+		began := time.Now()
+		err := s.subscribe(ctx)
+		s.setCoherent(false)
+		s.firstContact()
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > canaryWindow {
+			wait = 10 * time.Millisecond // it had worked
+			s.log.Warn("cache backplane lost", slog.Any("error", err))
+		}
+		timer := time.NewTimer(wait/2 + rand.N(wait))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		wait = min(wait*2, time.Second)
+	}
+}
+
+// subscribe receives until the subscription fails. It has its own receive loop
+// because PubSub.Channel drops messages when its buffer is full.
+func (s *Store) subscribe(ctx context.Context) error {
+	own := s.l2.channel + ":" + s.l2.origin
+	sub := s.l2.c.Subscribe(ctx)
+	defer sub.Close()
+	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // receiving ignores ctx
+	if err := sub.Subscribe(ctx, s.l2.channel, own); err != nil {
+		return err
+	}
+	confirmed := 0
+	heard := time.Now()
+	for {
+		left := canaryWindow - time.Since(heard)
+		if left <= 0 {
+			return errors.New("no beat came back")
+		}
+		m, err := sub.ReceiveTimeout(ctx, left)
+		if err != nil {
+			return err
+		}
+		switch m := m.(type) {
+		case *redis.Subscription:
+			if confirmed++; confirmed == 2 {
+				s.setCoherent(true)
+				s.firstContact()
+				s.beatNow()
+			}
+		case *redis.Message:
+			if m.Channel == own {
+				heard = time.Now()
+				s.lastBeat.Store(heard.UnixNano())
+				continue
+			}
+			s.receive(m.Payload)
+		}
+	}
+}
+
+// receive applies a message of another store.
+func (s *Store) receive(payload string) {
+	m, ok := parseMessage(payload)
+	if !ok || m.origin == s.l2.origin {
+		return
+	}
+	s.metrics.received.Add(1)
+	switch m.op {
+	case "k":
+		ns, key, _ := strings.Cut(m.name, " ")
+		if c := s.cache(ns); c != nil {
+			c.invalidate(key, m.version)
+		}
+	case "t":
+		if c := s.tags.find(m.name); c != nil {
+			c.raise(m.version)
+		}
+		s.tagGen.Add(1)
+	}
+}
+
+// beat publishes the canary. It is also what finds out, without any traffic,
+// that Redis is back.
+func (s *Store) beat(ctx context.Context) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	own := s.l2.channel + ":" + s.l2.origin
+	for n := 0; ; n++ {
+		err := s.l2.do(ctx, "beat", func(ctx context.Context) error {
+			return s.l2.c.Publish(ctx, own, "b").Err()
+		})
+		if err == nil {
+			s.lost.wake()
+			if n%clockEvery == 0 || s.clockEpoch != s.epoch.Load() {
+				s.clockEpoch = s.epoch.Load()
+				_ = s.l2.syncClock(ctx) // the next beat tries again
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-s.beats:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Store) beatNow() {
+	select {
+	case s.beats <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,116 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+// breaker keeps calls away from a Redis that does not answer. While it is
+// open, asking it costs an atomic load and a comparison, and takes no lock.
+type breaker struct {
+	cb        *gobreaker.CircuitBreaker[struct{}]
+	nanos     func() int64
+	openUntil atomic.Int64 // nanos; 0 while not open
+	state     atomic.Int32 // gobreaker.State
+}
+
+// errCaller marks an error that came of the caller's own context: it says
+// nothing about Redis.
+var errCaller = errors.New("caller gave up")
+
+func newBreaker(s gobreaker.Settings, changed func(to gobreaker.State)) *breaker {
+	start := time.Now()
+	b := &breaker{nanos: func() int64 { return int64(time.Since(start)) }}
+	if s.Name == "" {
+		s.Name = "tiered"
+	}
+	if s.Interval <= 0 {
+		s.Interval, s.BucketPeriod = 10*time.Second, time.Second // a rolling window
+	}
+	if s.Timeout <= 0 {
+		s.Timeout = time.Second
+	}
+	if s.ReadyToTrip == nil {
+		s.ReadyToTrip = func(c gobreaker.Counts) bool {
+			return c.ConsecutiveFailures >= 5 || c.Requests >= 20 && c.TotalFailures*2 >= c.Requests
+		}
+	}
+	s.IsSuccessful = func(err error) bool { return !isFailure(err) }
+	s.IsExcluded = func(err error) bool { return errors.Is(err, errCaller) }
+	user := s.OnStateChange
+	// Called under gobreaker's lock: it must neither block nor ask the breaker.
+	s.OnStateChange = func(name string, from, to gobreaker.State) {
+		var until int64
+		if to == gobreaker.StateOpen {
+			until = b.nanos() + int64(s.Timeout)
+		}
+		b.openUntil.Store(until)
+		b.state.Store(int32(to))
+		changed(to)
+		if user != nil {
+			user(name, from, to)
+		}
+	}
+	b.cb = gobreaker.NewCircuitBreaker[struct{}](s)
+	return b
+}
+
+// open reports whether a call would be refused for sure.
+func (b *breaker) open() bool {
+	until := b.openUntil.Load()
+	return until != 0 && b.nanos() < until
+}
+
+// do runs f unless the breaker is open. Its error is ErrUnavailable exactly if
+// Redis did not do what it was asked to for want of being there.
+func (b *breaker) do(ctx context.Context, timeout time.Duration, f func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if b.open() {
+		return ErrUnavailable
+	}
+	_, err := b.cb.Execute(func() (struct{}, error) {
+		tctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		err := f(tctx)
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w: %w", errCaller, ctx.Err())
+		}
+		return struct{}{}, err
+	})
+	switch {
+	case err == nil, errors.Is(err, redis.Nil), errors.Is(err, errCaller):
+		return err
+	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
+		return ErrUnavailable
+	case isFailure(err):
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return err
+}
+
+// isFailure tells a Redis that is not there, or not in a state to serve, from
+// one that has answered: a miss, or an error about the command, is an answer.
+func isFailure(err error) bool {
+	if err == nil || errors.Is(err, redis.Nil) {
+		return false
+	}
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return true
+	}
+	code, _, _ := strings.Cut(reply.Error(), " ")
+	switch code {
+	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "NOAUTH", "WRONGPASS", "MISCONF", "NOREPLICAS":
+		return true
+	}
+	return false
+}

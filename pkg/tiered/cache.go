@@ -1,0 +1,493 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"reflect"
+	"strconv"
+	"time"
+)
+
+// Key is what a cache can be keyed by.
+type Key interface {
+	~string | ~int | ~int32 | ~int64 | ~uint32 | ~uint64
+}
+
+// Cache is a namespace of a [Store] with one type of key and one of value.
+// Values are shared by all who read them: they are read-only unless
+// [WithCloner] is given. A Cache is safe for concurrent use.
+type Cache[K Key, V any] struct {
+	s        *Store
+	name     string
+	seed     maphash.Seed
+	codec    Codec
+	schema   uint16
+	compress Compression
+	minSize  int
+	clone    func(V) V     // nil: share
+	cost     func(V) int64 // nil: estimate
+	defaults entryConfig
+	ns       *tagCell // the namespace's reserved tag; Clear invalidates it
+	gates    gates
+	flights  [stripeCount]flights[K, V] // guarded by the store's stripes
+}
+
+// item is a value in memory with its key, by which a reader knows that it is
+// not another's with the same hash.
+type item[K Key, V any] struct {
+	key     K
+	value   V
+	missing bool // ErrNotFound is what is cached
+}
+
+// New makes the cache of a namespace. A store has each namespace once: two
+// caches of one name would not see each other's loads.
+func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[K, V], error) {
+	o := cacheConfig{
+		codec: JSON, compress: S2, minSize: 2 << 10,
+		defaults: entryConfig{ttl: DefaultTTL, l1ttl: DefaultL1TTL, negative: DefaultNegativeTTL},
+	}
+	if s.l2 == nil {
+		o.defaults.l1ttl = 0 // as long as the TTL
+	}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	c := &Cache[K, V]{
+		s: s, name: namespace, seed: maphash.MakeSeed(),
+		codec: o.codec, schema: o.schema, compress: o.compress, minSize: o.minSize, defaults: o.defaults,
+	}
+	fail := func(format string, args ...any) (*Cache[K, V], error) {
+		return nil, fmt.Errorf("make cache %q: "+format, append([]any{namespace}, args...)...)
+	}
+	var ok bool
+	switch {
+	case !namePattern.MatchString(namespace):
+		return fail("want a name of 1 to 64 letters, digits, '.', '_' or '-'")
+	case o.codec == nil || o.codec.ID() == 0:
+		return fail("want a codec whose ID is not 0")
+	case o.compress > Zstd:
+		return fail("unknown compression %d", o.compress)
+	}
+	if o.cloner != nil {
+		if c.clone, ok = o.cloner.(func(V) V); !ok {
+			return fail("WithCloner is for %T, want %T", o.cloner, c.clone)
+		}
+	}
+	if o.cost != nil {
+		if c.cost, ok = o.cost.(func(V) int64); !ok {
+			return fail("WithCost is for %T, want %T", o.cost, c.cost)
+		}
+	}
+	if err := c.defaults.validate(); err != nil {
+		return fail("%w", err)
+	}
+	c.ns = s.tags.get(namespaceKey(s.prefix, namespace), s.tick)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.caches[namespace] != nil {
+		return fail("the store has a cache of this name already")
+	}
+	s.caches[namespace] = c
+	return c, nil
+}
+
+func (c *Cache[K, V]) readers() *gates { return &c.gates }
+
+// Get returns the value of key from memory or Redis. It returns [ErrMiss] if
+// neither has it, and [ErrNotFound] if it is cached that there is none.
+func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...EntryOption) (V, error) {
+	h := maphash.Comparable(c.seed, key)
+	it, suspect := c.look(h, key, opts)
+	if it != nil {
+		return c.open(it)
+	}
+	o := c.defaults.with(opts)
+	if err := c.check(key, &o); err != nil {
+		var zero V
+		return zero, err
+	}
+	if c.s.l2 == nil || o.skipL2 {
+		var zero V
+		return zero, ErrMiss
+	}
+	return c.join(ctx, h, key, &o, suspect, nil)
+}
+
+// look finds what may be served from memory at once, or else what may be
+// after Redis has been asked whether it is current. It allocates nothing and,
+// beside ristretto's shard lock, locks nothing.
+func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, V], suspect *record) {
+	l := c.s.l1
+	if l == nil || c.defaults.skipL1 || skipsL1(opts) {
+		return nil, nil
+	}
+	g := c.gates.enter(h)
+	r := l.get(h)
+	if r == nil || r.ns.cell != c.ns {
+		g.misses.Add(1)
+		return nil, nil
+	}
+	it, ok := r.item.(*item[K, V])
+	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) || c.s.time.nanos() >= r.expires {
+		g.misses.Add(1)
+		return nil, nil
+	}
+	// While Redis is away nobody can be asked, and the L1 TTL is the bound.
+	if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
+		g.hits.Add(1)
+		return it, nil
+	}
+	g.misses.Add(1)
+	return nil, r
+}
+
+func skipsL1(opts []EntryOption) bool {
+	for i := range opts {
+		if opts[i].kind == kindSkipL1 {
+			return true
+		}
+	}
+	return false
+}
+
+// open turns an item into what the caller gets.
+func (c *Cache[K, V]) open(it *item[K, V]) (V, error) {
+	if it.missing {
+		var zero V
+		return zero, ErrNotFound
+	}
+	if c.clone != nil {
+		return c.clone(it.value), nil
+	}
+	return it.value, nil
+}
+
+// check refuses a call that cannot be served.
+func (c *Cache[K, V]) check(key K, o *entryConfig) error {
+	if c.s.isClosed() {
+		return ErrClosed
+	}
+	var zero K
+	if key == zero && reflect.TypeFor[K]().Kind() == reflect.String {
+		return ErrKey
+	}
+	return o.validate()
+}
+
+// Set stores a value in both tiers. A load that is under way, in any process,
+// does not overwrite it, and its own process reads it from now on; others do
+// within the bound of the package's guarantees.
+func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOption) error {
+	o := c.defaults.with(opts)
+	if err := c.check(key, &o); err != nil {
+		return fmt.Errorf("set %s: %w", c.name, err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("set %s: %w", c.name, err)
+	}
+	if c.clone != nil {
+		value = c.clone(value) // the caller may go on changing his
+	}
+	h := maphash.Comparable(c.seed, key)
+	it := &item[K, V]{key: key, value: value}
+	// The snapshot precedes the write; the value may be older than either, and
+	// that is the caller's to know.
+	p := c.place(ctx, &o, o.effectiveTTL(false))
+	if c.s.l2 == nil || o.skipL2 {
+		c.keepSet(h, it, &p, c.s.tick(), false)
+		return nil
+	}
+	skey := keyString(key)
+	raw, err := c.encode(it)
+	if err != nil {
+		// Whatever was there is not what the caller means it to be now.
+		return errors.Join(fmt.Errorf("set %s: %w", c.name, err), c.Delete(ctx, key))
+	}
+	version, err := uint64(0), ErrUnavailable
+	if p.known {
+		entry := c.entry(skey, raw, false, &p, 1)
+		version, err = c.s.l2.set(ctx, c.name, skey, entry, p.ttl, c.versionOf(h, skey))
+	}
+	if err != nil {
+		version = c.s.tick()
+		c.s.lose(c.name, c.ns, skey, version)
+		if ctx.Err() != nil {
+			// The caller cannot know which value holds: nobody gets either.
+			c.forget(h, key, version)
+			return fmt.Errorf("set %s: %w", c.name, err)
+		}
+		c.keepSet(h, it, &p, version, false)
+		if err = c.s.report(err); err != nil {
+			return fmt.Errorf("set %s: %w", c.name, err)
+		}
+		return nil
+	}
+	atomicMax(&c.s.hlc, version)
+	c.s.lost.told(c.name, skey, version)
+	c.keepSet(h, it, &p, version, true)
+	return nil
+}
+
+// versionOf is the newest version of the key that is known here, which a write
+// must exceed so that it is not taken for the older one.
+func (c *Cache[K, V]) versionOf(h uint64, skey string) uint64 {
+	v := c.s.lost.floor(c.name, skey)
+	if c.s.l1 != nil && !c.s.isClosed() {
+		g := c.gates.enter(h)
+		if r := c.s.l1.get(h); r != nil {
+			v = max(v, r.version)
+		}
+		g.in.Add(^uint64(0)) // not a read
+	}
+	return v
+}
+
+// Delete removes the value from both tiers: here when it returns, in other
+// processes within the bound of the package's guarantees. A load that is under
+// way, in any process, does not bring it back.
+//
+// If Redis is away the value is gone here, and nothing older is taken from
+// Redis until it has been deleted there; see [WithRedisRequired] for the error.
+func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
+	if err := c.check(key, &c.defaults); err != nil {
+		return fmt.Errorf("delete %s: %w", c.name, err)
+	}
+	c.s.metrics.invalidations.Add(1)
+	h := maphash.Comparable(c.seed, key)
+	skey := ""
+	min := uint64(0)
+	if c.s.l2 != nil {
+		skey = keyString(key)
+		min = c.versionOf(h, skey)
+	}
+	c.forget(h, key, 0)
+	if c.s.l2 == nil {
+		return nil
+	}
+	version, err := c.s.l2.delete(ctx, c.name, skey, min, 0)
+	if err != nil {
+		version = max(c.s.tick(), min+1)
+		c.s.lose(c.name, c.ns, skey, version)
+	} else {
+		atomicMax(&c.s.hlc, version)
+		c.s.lost.told(c.name, skey, version)
+	}
+	// Again: a load that began in between may have found the old entry.
+	c.forget(h, key, version)
+	if err = c.s.report(err); err != nil {
+		return fmt.Errorf("delete %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Clear makes every entry of the namespace a miss, in constant time and
+// without touching other namespaces. It is like invalidating a tag that all
+// entries have.
+func (c *Cache[K, V]) Clear(ctx context.Context) error {
+	if err := c.s.invalidateCells(ctx, []*tagCell{c.ns}); err != nil {
+		return fmt.Errorf("clear %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// placement is where, for how long and under which tag versions a value goes.
+type placement struct {
+	ttl     time.Duration // in Redis
+	local   int64         // nanos at which memory drops it
+	epoch   uint64
+	ns      tagRef
+	tags    []tagRef
+	known   bool // the tag versions are Redis's, so that others will believe them
+	skipL1  bool
+	started int64 // µs of Redis's clock
+}
+
+// place takes the snapshot of tag versions, which must happen before the value
+// is read from its source.
+func (c *Cache[K, V]) place(ctx context.Context, o *entryConfig, ttl time.Duration) placement {
+	p := placement{epoch: c.s.coherent(), skipL1: o.skipL1}
+	cells := make([]*tagCell, 0, 1+len(o.tags))
+	cells = append(cells, c.ns)
+	for _, t := range o.tags {
+		cells = append(cells, c.s.tags.get(tagKey(c.s.prefix, t), c.s.tick))
+	}
+	if !o.skipL2 {
+		p.known = c.s.current(ctx, cells) == nil
+	}
+	p.ns = c.ns.ref()
+	for _, cell := range cells[1:] {
+		p.tags = append(p.tags, cell.ref())
+	}
+	p.expire(c.s, o, ttl)
+	return p
+}
+
+// expire starts the entry's life now.
+func (p *placement) expire(s *Store, o *entryConfig, ttl time.Duration) {
+	p.ttl = ttl
+	p.local = s.time.nanos() + int64(o.local(ttl))
+	if s.l2 != nil {
+		p.started = s.l2.now()
+	}
+}
+
+// effectiveTTL is the TTL less jitter.
+func (o *entryConfig) effectiveTTL(missing bool) time.Duration {
+	ttl := o.ttl
+	if missing {
+		ttl = min(ttl, o.negative)
+	}
+	if o.jitter > 0 {
+		ttl -= time.Duration(rand.Float64() * o.jitter * float64(ttl))
+	}
+	return max(ttl, time.Millisecond)
+}
+
+// local is how long memory may keep what Redis keeps for ttl.
+func (o *entryConfig) local(ttl time.Duration) time.Duration {
+	if o.l1ttl == 0 {
+		return ttl
+	}
+	return min(ttl, o.l1ttl)
+}
+
+// encode returns the value's bytes, nil for a missing one.
+func (c *Cache[K, V]) encode(it *item[K, V]) ([]byte, error) {
+	if it.missing {
+		return nil, nil
+	}
+	raw, err := marshal(c.codec, it.value)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > maxRaw {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrEncode, len(raw), maxRaw)
+	}
+	return raw, nil
+}
+
+// entry builds the bytes for Redis.
+func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement, version uint64) []byte {
+	hard := p.started + micros(p.ttl)
+	e := wireEntry{
+		wireHeader: wireHeader{
+			codec: c.codec.ID(), schema: c.schema, version: version,
+			soft: hard, hard: hard, key: keyHash(c.s.l2.dataKey(c.name, skey)),
+		},
+		nsVersion: p.ns.version,
+		raw:       raw,
+	}
+	if missing {
+		e.flags, e.codec = flagNegative, 0
+	}
+	prefix := len(tagKey(c.s.prefix, ""))
+	for _, t := range p.tags {
+		e.tags = append(e.tags, wireTag{name: t.cell.key[prefix:], version: t.version})
+	}
+	return appendEntry(make([]byte, 0, headerLen+len(raw)+64), &e, c.compress, c.minSize)
+}
+
+// record builds what memory keeps.
+func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
+	r := &record{item: it, version: version, expires: p.local, inL2: inL2, ns: p.ns, tags: p.tags}
+	r.epoch.Store(p.epoch)
+	switch {
+	case it.missing:
+	case c.cost != nil:
+		r.cost = c.cost(it.value)
+	default:
+		r.cost = estimate(it.value)
+	}
+	return r
+}
+
+// keepSet puts a value that was set into memory, unless something newer was
+// set or deleted meanwhile, and keeps loads under way from storing theirs.
+func (c *Cache[K, V]) keepSet(h uint64, it *item[K, V], p *placement, version uint64, inL2 bool) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c.flights[h%stripeCount].spoil(it.key)
+	if c.s.l1 == nil {
+		return
+	}
+	if c.s.l2 == nil {
+		version = max(version, c.s.tick()) // made under the lock: nothing is newer
+	}
+	if p.skipL1 || version <= st.floor && c.s.l2 != nil {
+		c.s.l1.drop(h, version)
+		return
+	}
+	c.s.l1.put(h, c.record(it, p, version, inL2))
+}
+
+// forget drops the key from memory as of version, and keeps loads under way
+// from storing theirs.
+func (c *Cache[K, V]) forget(h uint64, key K, version uint64) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.floor = max(st.floor, version)
+	c.flights[h%stripeCount].spoil(key)
+	if c.s.l1 != nil {
+		c.s.l1.drop(h, ^uint64(0))
+	}
+}
+
+// invalidate applies another process's write of the key. What memory has may
+// be newer: messages can be late, and one's own write later than theirs.
+func (c *Cache[K, V]) invalidate(skey string, version uint64) {
+	key, ok := parseKey[K](skey)
+	if !ok {
+		return
+	}
+	h := maphash.Comparable(c.seed, key)
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.floor = max(st.floor, version)
+	c.flights[h%stripeCount].spoil(key)
+	if c.s.l1 != nil {
+		c.s.l1.drop(h, version)
+	}
+}
+
+// keyString is the key's text in Redis.
+func keyString[K Key](key K) string {
+	switch v := reflect.ValueOf(key); v.Kind() {
+	case reflect.String:
+		return v.String()
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return strconv.FormatInt(v.Int(), 10)
+	default:
+		return strconv.FormatUint(v.Uint(), 10)
+	}
+}
+
+func parseKey[K Key](s string) (key K, ok bool) {
+	v := reflect.ValueOf(&key).Elem()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(s)
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		n, err := strconv.ParseInt(s, 10, v.Type().Bits())
+		if err != nil {
+			return key, false
+		}
+		v.SetInt(n)
+	default:
+		n, err := strconv.ParseUint(s, 10, v.Type().Bits())
+		if err != nil {
+			return key, false
+		}
+		v.SetUint(n)
+	}
+	return key, true
+}

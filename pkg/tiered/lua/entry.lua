@@ -1,0 +1,39 @@
+-- Shared head of the scripts that read entries (see entry.go).
+local function clock()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+-- The version of an entry or its header; 0 if it is none, or if its version is
+-- a day ahead, which only a damaged entry's can be.
+local function version(b, now)
+  if type(b) ~= 'string' or #b < 48 or string.sub(b, 1, 3) ~= 'TC\1' then return 0 end
+  local v = struct.unpack('>I8', b, 9)
+  if v > now + 86400000000 then return 0 end
+  return v
+end
+
+-- What a key holds, or false if it is absent or of another type.
+local function read(cmd, ...)
+  local b = redis.pcall(cmd, ...)
+  if type(b) == 'string' then return b end
+  return false
+end
+
+local function number(s, now)
+  local v = tonumber(s or '0') or 0
+  if v > now + 86400000000 then return 0 end
+  return v
+end
+
+-- The next version: above the clock, what is stored, who loads, and min.
+local function following(now, key, lease, min)
+  local v = version(read('GETRANGE', key, 0, 47), now)
+  return math.max(now, v + 1, number(read('GET', lease), now) + 1, number(min, now) + 1)
+end
+
+local function text(v) return string.format('%.0f', v) end
+
+local function stamped(entry, v)
+  return string.sub(entry, 1, 8) .. struct.pack('>I8', v) .. string.sub(entry, 17)
+end

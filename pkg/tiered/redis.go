@@ -1,0 +1,283 @@
+package tiered
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// remote is the tier in Redis: keys, scripts and messages on the wire. Every
+// call goes through the breaker and is bounded by the timeout.
+type remote struct {
+	c       redis.UniversalClient
+	breaker *breaker
+	timeout time.Duration
+	prefix  string
+	channel string
+	origin  string // of this store's messages, which it ignores itself
+	micros  func() int64
+	offset  atomic.Int64 // µs to add to the local clock for Redis's
+	tracer  trace.Tracer
+}
+
+const (
+	// tombstoneTTL outlives the longest lease, so that what was deleted while
+	// somebody loaded is known to be deleted until that load has ended.
+	tombstoneTTL = 2 * time.Minute
+	tagTTL       = 7 * 24 * time.Hour
+)
+
+// dataKey and leaseKey are in one slot of a cluster: the braces hold the same.
+// Braces of the key's own are escaped, so that it cannot choose its slot.
+func (r *remote) dataKey(ns, key string) string {
+	return r.prefix + ":{" + ns + ":" + escape(key) + "}"
+}
+
+func (r *remote) leaseKey(ns, key string) string {
+	return r.prefix + ":l:{" + ns + ":" + escape(key) + "}"
+}
+
+func tagKey(prefix, tag string) string { return prefix + ":t:" + tag }
+
+func namespaceKey(prefix, ns string) string { return prefix + ":n:" + ns }
+
+var escaper = strings.NewReplacer("%", "%25", "{", "%7B", "}", "%7D")
+
+func escape(key string) string {
+	if !strings.ContainsAny(key, "%{}") {
+		return key
+	}
+	return escaper.Replace(key)
+}
+
+// now is Redis's clock as far as it is known here.
+func (r *remote) now() int64 { return r.micros() + r.offset.Load() }
+
+func (r *remote) available() bool { return !r.breaker.open() }
+
+// do runs one round trip under the breaker, with a span. Keys and values are
+// not in it: they may be about people.
+func (r *remote) do(ctx context.Context, op string, f func(context.Context) error) error {
+	if r.breaker.open() && ctx.Err() == nil {
+		return ErrUnavailable // no span either: an outage must cost nothing
+	}
+	ctx, span := r.tracer.Start(ctx, "tiered."+op, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("db.system.name", "redis"), attribute.String("db.operation.name", op)))
+	defer span.End()
+	err := r.breaker.do(ctx, r.timeout, f)
+	if err != nil && !errors.Is(err, redis.Nil) {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	return err
+}
+
+// syncClock measures the offset to Redis's clock, right within half a round trip.
+func (r *remote) syncClock(ctx context.Context) error {
+	return r.do(ctx, "time", func(ctx context.Context) error {
+		before := r.micros()
+		t, err := r.c.Time(ctx).Result()
+		if err != nil {
+			return err
+		}
+		r.offset.Store(t.UnixMicro() - (before+r.micros())/2)
+		return nil
+	})
+}
+
+// get returns the bytes of an entry, or nil.
+func (r *remote) get(ctx context.Context, key string) (b []byte, err error) {
+	err = r.do(ctx, "get", func(ctx context.Context) (err error) {
+		b, err = r.c.Get(ctx, key).Bytes()
+		return err
+	})
+	return b, ignoreReply(err)
+}
+
+// header returns the first bytes of an entry, or nil.
+func (r *remote) header(ctx context.Context, key string) (b []byte, err error) {
+	err = r.do(ctx, "getrange", func(ctx context.Context) (err error) {
+		b, err = r.c.GetRange(ctx, key, 0, headerLen-1).Bytes()
+		return err
+	})
+	return b, ignoreReply(err)
+}
+
+// ignoreReply makes a miss of an answer that is no value: none, or a key of
+// another type that somebody else wrote.
+func ignoreReply(err error) error {
+	var reply redis.Error
+	if errors.Is(err, redis.Nil) || errors.As(err, &reply) && strings.HasPrefix(reply.Error(), "WRONGTYPE") {
+		return nil
+	}
+	return err
+}
+
+// lease is what getlease answered: data, or the right to load (held is false),
+// or that another has it. The token is the version of what is being loaded.
+type lease struct {
+	data  []byte
+	token uint64
+	held  bool // by another
+}
+
+func (r *remote) getLease(ctx context.Context, ns, key string, unwanted uint64, ttl time.Duration) (l lease, err error) {
+	err = r.do(ctx, "getlease", func(ctx context.Context) error {
+		v, err := scriptGetLease.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+			ttl.Milliseconds(), unwanted).Slice()
+		if err != nil {
+			return err
+		}
+		if len(v) != 3 {
+			return fmt.Errorf("getlease answered %d values", len(v))
+		}
+		status, _ := v[0].(int64)
+		token, _ := v[2].(int64)
+		l = lease{token: uint64(token), held: status < 0}
+		if data, ok := v[1].(string); ok && status == 0 {
+			l.data = []byte(data)
+		}
+		return nil
+	})
+	return l, err
+}
+
+// fill stores an entry whose version is the token, and reports whether it was
+// stored: not if anything was written since the load began.
+func (r *remote) fill(ctx context.Context, ns, key string, token uint64, entry []byte, ttl time.Duration) (ok bool, err error) {
+	err = r.do(ctx, "fill", func(ctx context.Context) error {
+		n, err := scriptFill.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+			text(token), entry, millis(ttl)).Int()
+		ok = n == 1
+		return err
+	})
+	return ok, err
+}
+
+func (r *remote) release(ctx context.Context, ns, key string, token uint64) {
+	// If it fails the lease runs out by itself.
+	_ = r.do(ctx, "release", func(ctx context.Context) error {
+		return scriptRelease.Run(ctx, r.c, []string{r.leaseKey(ns, key)}, text(token)).Err()
+	})
+}
+
+// set stores an entry with a version above min and everything that was there,
+// takes the lease from whoever loads, and tells the other stores.
+func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time.Duration, min uint64) (version uint64, err error) {
+	head, tail := r.message('k', ns+" "+key)
+	err = r.do(ctx, "set", func(ctx context.Context) (err error) {
+		version, err = scriptSet.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+			entry, millis(ttl), text(min), r.channel, head, tail).Uint64()
+		return err
+	})
+	return version, err
+}
+
+// delete leaves a tombstone as set leaves an entry. If newest is not 0 and
+// what is stored is newer, it does nothing and returns 0.
+func (r *remote) delete(ctx context.Context, ns, key string, min, newest uint64) (version uint64, err error) {
+	full := r.dataKey(ns, key)
+	now := r.now()
+	tomb := wireEntry{wireHeader: wireHeader{
+		flags: flagTombstone, version: 1, soft: now, hard: now + tombstoneTTL.Microseconds(), key: keyHash(full)}}
+	head, tail := r.message('k', ns+" "+key)
+	err = r.do(ctx, "delete", func(ctx context.Context) (err error) {
+		version, err = scriptDelete.Run(ctx, r.c, []string{full, r.leaseKey(ns, key)},
+			appendEntry(nil, &tomb, NoCompression, 0), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)).Uint64()
+		return err
+	})
+	return version, err
+}
+
+// readTags brings the cells up to date in one round trip.
+func (r *remote) readTags(ctx context.Context, cells []*tagCell, epoch uint64) error {
+	calls := make([]*call, len(cells))
+	before := make([]uint64, len(cells))
+	for i, c := range cells {
+		before[i] = c.version.Load()
+		calls[i] = &call{script: scriptTag, keys: []string{c.key}, args: []any{text(c.known.Load()), tagTTL.Milliseconds()}}
+	}
+	if err := r.do(ctx, "tags", func(ctx context.Context) error { return runAll(ctx, r.c, calls) }); err != nil {
+		return err
+	}
+	for i, c := range cells {
+		v, err := calls[i].cmd.Uint64()
+		if err != nil {
+			return err
+		}
+		c.learn(before[i], v, epoch)
+	}
+	return nil
+}
+
+// invalidate gives the tags new versions and tells the other stores. The cells
+// that could be reached are raised also if there is an error; done says which.
+func (r *remote) invalidate(ctx context.Context, cells []*tagCell) (done []bool, err error) {
+	calls := make([]*call, len(cells))
+	for i, c := range cells {
+		head, tail := r.message('t', c.key)
+		calls[i] = &call{script: scriptInvalidate, keys: []string{c.key},
+			args: []any{text(c.version.Load()), tagTTL.Milliseconds(), r.channel, head, tail}}
+	}
+	done = make([]bool, len(cells))
+	err = r.do(ctx, "invalidate", func(ctx context.Context) error { return runAll(ctx, r.c, calls) })
+	for i, c := range cells {
+		if calls[i].cmd == nil {
+			continue
+		}
+		if v, verr := calls[i].cmd.Uint64(); verr == nil {
+			c.raise(v)
+			done[i] = true
+		}
+	}
+	return done, err
+}
+
+// message splits a message around its version, which a script fills in:
+// "1 op origin version name". Op k is a key, as "namespace key"; t is a tag or
+// a namespace, as its Redis key.
+func (r *remote) message(op byte, name string) (head, tail string) {
+	return "1 " + string(op) + " " + r.origin + " ", " " + name
+}
+
+type message struct {
+	op      string
+	origin  string
+	version uint64
+	name    string
+}
+
+func parseMessage(s string) (m message, ok bool) {
+	f := strings.SplitN(s, " ", 5)
+	if len(f) != 5 || f[0] != "1" {
+		return m, false
+	}
+	v, err := strconv.ParseUint(f[3], 10, 64)
+	if err != nil || v > maxVersion {
+		return m, false
+	}
+	return message{op: f[1], origin: f[2], version: v, name: f[4]}, true
+}
+
+// text is how the scripts write numbers.
+func text(v uint64) string { return strconv.FormatUint(v, 10) }
+
+func millis(d time.Duration) int64 { return max(d.Milliseconds(), 1) }
+
+// peekVersion is the version of whatever calls itself an entry, even a damaged
+// one; 0 if it does not.
+func peekVersion(b []byte) uint64 {
+	if len(b) < headerLen || b[0] != 'T' || b[1] != 'C' || b[2] != format {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b[8:])
+}
