@@ -65,6 +65,7 @@ func (p *Person) ListenSince(ctx context.Context, since map[string]string, chann
 	for _, c := range p.http.Jar.Cookies(site) {
 		header.Add("Cookie", c.Name+"="+c.Value)
 	}
+	//nolint:bodyclose // the body of an upgrade is the socket
 	conn, res, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.site.Realtime, "http")+"/rt/v1/ws",
 		&websocket.DialOptions{HTTPHeader: header})
 	if err != nil {

@@ -32,8 +32,8 @@ type Person struct {
 	http *http.Client
 }
 
-// Problem is an answer of 400 or more.
-type Problem struct {
+// ProblemError is an answer of 400 or more.
+type ProblemError struct {
 	Method, Path string
 	Status       int
 	Code         string
@@ -41,7 +41,7 @@ type Problem struct {
 	Body         string
 }
 
-func (p *Problem) Error() string {
+func (p *ProblemError) Error() string {
 	return fmt.Sprintf("%s %s: %d %s: %s %s", p.Method, p.Path, p.Status, p.Code, p.Detail, p.Body)
 }
 
@@ -77,7 +77,7 @@ func SignIn(ctx context.Context, site Site, email, password string) (*Person, er
 }
 
 // Do calls the API and decodes the answer into out, unless out is nil. An
-// answer of 400 or more is a [*Problem].
+// answer of 400 or more is a [*ProblemError].
 func (p *Person) Do(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -106,7 +106,7 @@ func (p *Person) Do(ctx context.Context, method, path string, in, out any) error
 		return fmt.Errorf("read the answer of %s %s: %w", method, path, err)
 	}
 	if res.StatusCode >= 400 {
-		problem := &Problem{Method: method, Path: path, Status: res.StatusCode}
+		problem := &ProblemError{Method: method, Path: path, Status: res.StatusCode}
 		if json.Unmarshal(answer, problem) != nil {
 			problem.Body = string(answer)
 		}

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Everything that is tested without a cluster, in steps; `make test`.
+# usage: test.sh [STEP…]   default: all of them;  test.sh --list  names them
+# With TALLY set, the results go to that file and the caller sums them up.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+all=(modules charts go web processes browser)
+if [[ ${1:-} == --list ]]; then (IFS=,; echo "${all[*]}"); exit; fi
+steps=("$@")
+((${#steps[@]})) || steps=("${all[@]}")
+
+sum=
+[[ -n ${TALLY:-} ]] || sum=1
+need_go
+need_node
+scripts/needs.sh cc redis postgres chromium
+mkdir -p test-results
+[[ -z $sum ]] || rm -f test-results/counts
+tally_ready
+[[ -z $sum ]] || tally -plan "$(IFS=,; echo "${steps[*]}")"
+
+failed=
+step() { # NAME COMMAND…
+  printf '\n== %s\n' "$1"
+  "${@:2}" || failed=1
+}
+
+# Every module builds by itself, as it does for who imports it.
+modules() { tally -name modules run bash -c 'for m in pkg/tiered services tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done'; }
+
+charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go; }
+
+# The packages that need more than a minute run among the others; -p is the
+# number of processors. The processes have a step of their own, as they keep
+# time.
+go_tests() { go test -race -json -timeout 15m ./pkg/tiered/... ./services/... | tally -name go go; }
+
+web() {
+  web_ready
+  vitest web test
+}
+
+vitest() { # STEP SCRIPT
+  local report=$root/test-results/$1.json began=$SECONDS
+  rm -f "$report"
+  (cd web && CI=true npm run --silent "$2" -- --reporter=default --reporter=json --outputFile.json="$report") || true # the report says what failed
+  tally -name "$1" -seconds $((SECONDS - began)) vitest "$report"
+}
+
+# The services are built with the race detector too: a race makes them end badly.
+processes() {
+  go build -race -o bin/crewbeat-race ./services/crewbeat
+  CREWBEAT_BIN=$root/bin/crewbeat-race go test -json -count=1 -timeout 10m -v ./tests/e2e/... | tally -name processes go
+}
+
+browser() {
+  scripts/build.sh
+  CREWBEAT_BIN=$root/bin/crewbeat vitest browser e2e
+}
+
+for s in "${steps[@]}"; do
+  case $s in
+    modules | charts | web | processes | browser) step "$s" "$s" ;;
+    go) step go go_tests ;;
+    *) die "test.sh: there is no step $s; there are: ${all[*]}" ;;
+  esac
+done
+
+if [[ $sum ]]; then
+  printf '\n'
+  tally sum
+fi
+[[ -z $failed ]]
