@@ -1,0 +1,163 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/oklog/ulid/v2"
+
+	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/fault"
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/session"
+)
+
+// askerKey is the context key of who asks.
+type askerKey struct{}
+
+// askerInfo is who asks, and in which session.
+type askerInfo struct {
+	user    account.User
+	session session.Session
+}
+
+// asker returns who asks. Only operations that need a session may call it.
+func asker(ctx context.Context) askerInfo {
+	a, _ := ctx.Value(askerKey{}).(askerInfo)
+	return a
+}
+
+// signedIn lets an operation that needs a session have one, or answers 401.
+func (s *server) signedIn(c huma.Context, next func(huma.Context)) {
+	if len(c.Operation().Security) == 0 {
+		next(c)
+		return
+	}
+	ctx := c.Context()
+	a, cookie, err := s.find(ctx, c)
+	if cookie != nil {
+		c.AppendHeader("Set-Cookie", cookie.String())
+	}
+	if err != nil {
+		p := *problem(err)
+		p.TraceID = traceID(ctx)
+		if p.Status >= 500 {
+			s.Log.ErrorContext(ctx, "session not found out", "operation", c.Operation().OperationID, "error", err)
+		}
+		s.answer(c, &p)
+		return
+	}
+	// Answers belong to one person: no shared cache may keep them.
+	c.SetHeader("Cache-Control", "private, no-store")
+	next(huma.WithValue(c, askerKey{}, a))
+}
+
+// find returns who asks, and the cookie to send along: a session that is used
+// lives on, and one that is over is forgotten by the browser too.
+func (s *server) find(ctx context.Context, c huma.Context) (askerInfo, *http.Cookie, error) {
+	r := &http.Request{Header: http.Header{"Cookie": {c.Header("Cookie")}}}
+	token, found, err := s.Sessions.FromRequest(ctx, r)
+	if err != nil {
+		return askerInfo{}, s.forget(r, err), err
+	}
+	u, err := s.Accounts.User(ctx, found.UserID)
+	if errors.Is(err, fault.ErrNotFound) {
+		err = session.ErrNone // the account is gone, and the sign-in with it
+	}
+	if err != nil {
+		return askerInfo{}, nil, err
+	}
+	touched, renewed, err := s.Sessions.Touch(ctx, found)
+	if err != nil {
+		// It stays valid for what is left of it; no reason to refuse work.
+		s.Log.WarnContext(ctx, "session not renewed", "error", err)
+		return askerInfo{u, found}, nil, nil
+	}
+	if !renewed {
+		return askerInfo{u, found}, nil, nil
+	}
+	return askerInfo{u, touched}, s.Sessions.Cookie(token, touched), nil
+}
+
+// forget returns a cookie that ends the one sent, if that can never work again.
+func (s *server) forget(r *http.Request, err error) *http.Cookie {
+	expired := s.Sessions.Expired()
+	if _, none := r.Cookie(expired.Name); none != nil || !errors.Is(err, session.ErrNone) {
+		return nil
+	}
+	return expired
+}
+
+// answer writes a problem where a handler did not get its turn.
+func (s *server) answer(c huma.Context, p *Problem) {
+	c.SetHeader("Content-Type", p.ContentType(""))
+	c.SetStatus(p.Status)
+	// The asker may have gone; there is nobody else to tell.
+	_ = json.NewEncoder(c.BodyWriter()).Encode(p)
+}
+
+// signIn starts a session for u.
+func (s *server) signIn(ctx context.Context, u account.User) (*signIn, error) {
+	from := callerOf(ctx)
+	token, started, err := s.Sessions.Create(ctx, u.ID, from.ip, from.agent)
+	if err != nil {
+		return nil, err
+	}
+	return &signIn{*s.Sessions.Cookie(token, started), etag(u.Version), SignedIn{s.user(u)}}, nil
+}
+
+// revoke ends a session, and tells the pages that are open in it.
+func (s *server) revoke(ctx context.Context, userID, sessionID string) error {
+	if err := s.Sessions.Revoke(ctx, userID, sessionID); err != nil {
+		if errors.Is(err, session.ErrNone) {
+			return fault.ErrNotFound
+		}
+		return err
+	}
+	return s.tellRevoked(ctx, userID, sessionID)
+}
+
+func (s *server) tellRevoked(ctx context.Context, userID string, ids ...string) error {
+	if s.Emit == nil || len(ids) == 0 {
+		return nil
+	}
+	events := make([]event.Event, 0, len(ids))
+	for _, id := range ids {
+		data, err := json.Marshal(map[string]string{"session_id": id})
+		if err != nil {
+			return err
+		}
+		events = append(events, event.Event{
+			ID: ulid.Make().String(), Channel: account.Channel(userID), Name: "session_revoked",
+			Class: event.Durable, Data: data, At: time.Now(),
+		})
+	}
+	return s.Emit(ctx, events...)
+}
+
+// changePassword sets a new password and ends all other sessions: who knew
+// the old one is out.
+func (s *server) changePassword(ctx context.Context, c PasswordChange) (*none, error) {
+	a := asker(ctx)
+	if err := s.Accounts.SetPassword(ctx, a.user.ID, c.Current, c.New); err != nil {
+		return nil, err
+	}
+	all, err := s.Sessions.List(ctx, a.user.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Sessions.RevokeAll(ctx, a.user.ID, a.session.ID); err != nil {
+		return nil, err
+	}
+	var ended []string
+	for _, other := range all {
+		if other.ID != a.session.ID {
+			ended = append(ended, other.ID)
+		}
+	}
+	return nil, s.tellRevoked(ctx, a.user.ID, ended...)
+}
