@@ -1,0 +1,83 @@
+import type { QueryClient } from '@tanstack/react-query'
+import { QueryClient as Client } from '@tanstack/react-query'
+import { onSignedOut } from '@/api/client'
+import { type DashboardAt, sendTick, withProgress } from '@/api/habits'
+import { keepInBrowser } from '@/api/keep'
+import { meQuery } from '@/api/me'
+import { explain, isTemporary } from '@/api/problem'
+import { Ticks } from '@/api/ticks'
+import { Realtime } from '@/realtime'
+import { clearToasts, toast } from '@/ui/toast'
+
+/** What lives as long as the page. */
+export type Runtime = { queryClient: QueryClient; realtime: Realtime; ticks: Ticks }
+
+/** Puts together what lives as long as the page, and what passes between its parts. */
+export function createRuntime(): Runtime {
+  const queryClient = new Client({
+    defaultOptions: {
+      queries: {
+        // Offline, a query fails and says so, rather than to wait without a word.
+        networkMode: 'always',
+        staleTime: 5_000,
+        retry: (count, error) => count < 2 && isTemporary(error),
+        retryDelay: (count) => (300 * 2 ** count * (1 + Math.random())) / 2,
+      },
+      mutations: { networkMode: 'always' },
+    },
+  })
+
+  const realtime = new Realtime({
+    url: () => `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/rt/v1/ws`,
+  })
+
+  const ticks = new Ticks({
+    send: sendTick,
+    keep: keepInBrowser(),
+    onSent: (tick, progress) => {
+      const queryKey = ['dashboard', tick.user]
+      queryClient.setQueriesData<DashboardAt>({ queryKey }, (at) =>
+        at && { ...at, dashboard: withProgress(at.dashboard, tick.habit, tick.day, progress) },
+      )
+      // An answer on its way may have been read before this tick: ask again.
+      if (queryClient.isFetching({ queryKey }) > 0) void queryClient.invalidateQueries({ queryKey })
+    },
+    onRefused: (tick, error) => {
+      toast({ tone: 'bad', text: `Not recorded. ${explain(error)}` })
+      void queryClient.invalidateQueries({ queryKey: ['dashboard', tick.user] })
+    },
+  })
+
+  onSignedOut(() => queryClient.setQueryData(meQuery.queryKey, null))
+
+  // Back after an absence: what waits is tried at once.
+  const nudge = () => {
+    realtime.nudge()
+    ticks.nudge()
+  }
+  addEventListener('online', nudge)
+  document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && nudge())
+  let phase = realtime.status().phase
+  realtime.watch(() => {
+    const now = realtime.status()
+    if (now.phase === phase) return
+    phase = now.phase
+    if (phase === 'open') {
+      ticks.nudge()
+      void queryClient.invalidateQueries({ queryKey: ['health'] })
+    }
+    if (phase === 'ended' && (now.ended === 'signed-out' || now.ended === 'revoked'))
+      void queryClient.invalidateQueries({ queryKey: meQuery.queryKey, exact: true })
+  })
+
+  return { queryClient, realtime, ticks }
+}
+
+/** Forgets everything about the person who was here. What they ticked offline stays kept for them. */
+export function forget({ queryClient, realtime, ticks }: Runtime): void {
+  realtime.stop()
+  ticks.stop()
+  clearToasts()
+  queryClient.clear()
+  queryClient.setQueryData(meQuery.queryKey, null)
+}

@@ -1,0 +1,25 @@
+import { StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import { Page } from './app/page'
+import { createPageRouter } from './app/routes'
+import { createRuntime } from './app/runtime'
+import { watchTheme } from './app/theme'
+import './ui/theme.css'
+
+watchTheme()
+const runtime = createRuntime()
+const router = createPageRouter(runtime)
+
+const place = document.getElementById('root')
+if (!place) throw new Error('index.html has no #root')
+createRoot(place).render(
+  <StrictMode>
+    <Page runtime={runtime} router={router} />
+  </StrictMode>,
+)
+
+// Tracing is not needed to paint: it comes when the browser has time for it.
+const whenIdle = window.requestIdleCallback ?? ((f: () => void) => setTimeout(f, 300))
+whenIdle(() => {
+  void import('./app/tracing').then(({ startTracing }) => startTracing(runtime.realtime))
+})
