@@ -121,7 +121,7 @@ func TestChartOnAFreshCluster(t *testing.T) {
 	c.kubectl("delete", "pod", release+"-test", "-n", namespace, "--ignore-not-found") // hooks are not the release's
 	helm(ctx, t, c, "uninstall", release, "--wait", "--timeout", "3m")
 	left := c.kubectl("get", "all,configmap,secret,networkpolicy,pdb,pvc", "-n", namespace, "-o", "name")
-	for _, line := range strings.FieldsSeq(left) {
+	for line := range strings.FieldsSeq(left) {
 		if !strings.HasPrefix(line, "persistentvolumeclaim/") && line != "configmap/kube-root-ca.crt" && !terminating(c, line) {
 			t.Errorf("uninstalling leaves %s", line)
 		}
