@@ -130,7 +130,7 @@ func (f *tiltfile) localResource(given map[string]starlark.Value) {
 	}
 	f.exists("local_resource "+name, text(given["serve_dir"]))
 	f.exists("local_resource "+name, text(given["dir"]))
-	for _, word := range strings.Fields(text(given["cmd"])) {
+	for word := range strings.FieldsSeq(text(given["cmd"])) {
 		if strings.HasPrefix(word, "scripts/") {
 			f.exists("local_resource "+name, word)
 		}
