@@ -168,7 +168,6 @@ export class Waterfall {
       "aria-selected": String(r.key === this.#selected),
       "aria-expanded": r.has ? String(!this.#folded.has(r.key)) : null,
       tabindex: r.key === this.#focus ? "0" : "-1",
-      "aria-label": this.#label(r),
     }), service);
     node.style.setProperty("--depth", String(Math.min(r.depth, 12)));
     const what = el("div", { class: "what" }, el("span", { class: "fold", "aria-hidden": "true" }), el("span", { class: "edge" }));
@@ -179,7 +178,7 @@ export class Waterfall {
       return node;
     }
     const s = r.span;
-    if (failed) what.append(el("span", { class: "bang", "aria-hidden": "true" }, "!"));
+    if (failed) what.append(el("span", { class: "bang", role: "img", "aria-label": "error" }, "!"));
     what.append(el("span", { class: "name", title: s.name }, s.name, " ", el("small", {}, s.service)));
     node.append(this.#track(r));
     return node;
@@ -196,19 +195,13 @@ export class Waterfall {
     // Beside the bar where there is room: behind it, or else before it.
     if (left + width > 84 && left > 16) took.style.right = `${100 - left}%`;
     else took.style.left = `${Math.min(left + width, 100)}%`;
-    const track = el("div", { class: "track", "aria-hidden": "true" }, bar, took);
+    const track = el("div", { class: "track" }, bar, took);
     for (const e of span.events ?? []) {
       const moment = el("span", { class: "moment", title: `${e.name} · ${duration(e.offset_ms)}` });
       moment.style.left = `${place(span.start_ms + e.offset_ms)}%`;
       track.append(moment);
     }
     return track;
-  }
-
-  #label(r) {
-    if (r.kind === "follows") return null; // its text says it all
-    const s = r.span;
-    return `${s.name} ${s.service}, ${duration(s.duration_ms)}, at ${duration(Math.max(0, s.offset_ms))}${s.error ? ", error" : ""}`;
   }
 
   #element(key) {
