@@ -98,12 +98,16 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	return c, nil
 }
 
+// hash places a key in memory and among the stripes. The seed differs between
+// namespaces and processes.
+func (c *Cache[K, V]) hash(key K) uint64 { return maphash.Comparable(c.seed, key) }
+
 func (c *Cache[K, V]) readers() *gates { return &c.gates }
 
 // Get returns the value of key from memory or Redis. It returns [ErrMiss] if
 // neither has it, and [ErrNotFound] if it is cached that there is none.
 func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...EntryOption) (V, error) {
-	h := maphash.Comparable(c.seed, key)
+	h := c.hash(key)
 	it, suspect := c.look(h, key, opts)
 	if it != nil {
 		return c.open(it)
@@ -195,7 +199,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	if c.clone != nil {
 		value = c.clone(value) // the caller may go on changing his
 	}
-	h := maphash.Comparable(c.seed, key)
+	h := c.hash(key)
 	it := &item[K, V]{key: key, value: value}
 	// The snapshot precedes the write; the value may be older than either, and
 	// that is the caller's to know.
@@ -260,7 +264,7 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
 		return fmt.Errorf("delete %s: %w", c.name, err)
 	}
 	c.s.metrics.invalidations.Add(1)
-	h := maphash.Comparable(c.seed, key)
+	h := c.hash(key)
 	skey := ""
 	min := uint64(0)
 	if c.s.l2 != nil {
@@ -414,12 +418,13 @@ func (c *Cache[K, V]) keepSet(h uint64, it *item[K, V], p *placement, version ui
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	c.flights[h%stripeCount].spoil(it.key)
-	if c.s.l1 == nil {
-		return
-	}
 	if c.s.l2 == nil {
 		version = max(version, c.s.tick()) // made under the lock: nothing is newer
+	}
+	st.newest = max(st.newest, version)
+	c.flights[h%stripeCount].spoil(it.key, version)
+	if c.s.l1 == nil {
+		return
 	}
 	if p.skipL1 || version <= st.floor && c.s.l2 != nil {
 		c.s.l1.drop(h, version)
@@ -428,16 +433,16 @@ func (c *Cache[K, V]) keepSet(h uint64, it *item[K, V], p *placement, version ui
 	c.s.l1.put(h, c.record(it, p, version, inL2))
 }
 
-// forget drops the key from memory as of version, and keeps loads under way
-// from storing theirs.
+// forget drops the key from memory as of version, 0 if it is not known yet, and
+// keeps loads under way from storing theirs.
 func (c *Cache[K, V]) forget(h uint64, key K, version uint64) {
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.floor = max(st.floor, version)
-	c.flights[h%stripeCount].spoil(key)
+	st.heard(version)
+	c.flights[h%stripeCount].spoil(key, always)
 	if c.s.l1 != nil {
-		c.s.l1.drop(h, ^uint64(0))
+		c.s.l1.drop(h, always)
 	}
 }
 
@@ -448,12 +453,12 @@ func (c *Cache[K, V]) invalidate(skey string, version uint64) {
 	if !ok {
 		return
 	}
-	h := maphash.Comparable(c.seed, key)
+	h := c.hash(key)
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.floor = max(st.floor, version)
-	c.flights[h%stripeCount].spoil(key)
+	st.heard(version)
+	c.flights[h%stripeCount].spoil(key, version)
 	if c.s.l1 != nil {
 		c.s.l1.drop(h, version)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
@@ -47,8 +46,8 @@ type flights[K Key, V any] struct {
 type flight[K Key, V any] struct {
 	done    chan struct{} // closed when it and err are set
 	cancel  context.CancelFunc
-	waiters int  // stripe's lock
-	spoilt  bool // stripe's lock: its result is not stored and nobody joins
+	waiters int    // stripe's lock
+	spoilt  uint64 // stripe's lock: if not 0 nobody joins, and what is older is not stored
 	tagGen  uint64
 	refs    atomic.Pointer[placement] // once taken
 	lease   uint64                    // the token, while it is to be given back; flight's goroutine only
@@ -56,12 +55,15 @@ type flight[K Key, V any] struct {
 	err     error
 }
 
-// spoil makes the flights of a key useless for later callers: something was
+// always spoils a flight whatever it brings.
+const always = ^uint64(0)
+
+// spoil makes the flights of a key useless for later callers: a version was
 // written that they may not have seen.
-func (f *flights[K, V]) spoil(key K) {
+func (f *flights[K, V]) spoil(key K, version uint64) {
 	for _, m := range []map[K]*flight[K, V]{f.reads, f.loads} {
 		if fl := m[key]; fl != nil {
-			fl.spoilt = true
+			fl.spoilt = version
 			delete(m, key)
 		}
 	}
@@ -70,7 +72,7 @@ func (f *flights[K, V]) spoil(key K) {
 // joinable reports whether a caller of now may have the flight's result. It
 // may not if a tag was invalidated since the flight began.
 func (f *flight[K, V]) joinable(s *Store) bool {
-	if f.spoilt {
+	if f.spoilt != 0 {
 		return false
 	}
 	if f.tagGen == s.tagGen.Load() {
@@ -86,7 +88,7 @@ func (f *flight[K, V]) joinable(s *Store) bool {
 // ctx lets it. A loader's error is returned to all who wait and not cached,
 // except [ErrNotFound].
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], opts ...EntryOption) (V, error) {
-	h := maphash.Comparable(c.seed, key)
+	h := c.hash(key)
 	it, suspect := c.look(h, key, opts)
 	if it != nil {
 		return c.open(it)
@@ -114,7 +116,7 @@ func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig,
 	}
 	f := (*m)[key]
 	if f != nil && !f.joinable(c.s) {
-		f.spoilt = true
+		f.spoilt = always
 		delete(*m, key)
 		f = nil
 	}
@@ -141,7 +143,7 @@ func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig,
 		if f.waiters--; f.waiters == 0 {
 			// Nobody wants it any more, and from here on nobody could tell it
 			// of a write: it must not store anything either.
-			f.spoilt = true
+			f.spoilt = always
 			if (*m)[key] == f {
 				delete(*m, key)
 			}
@@ -206,14 +208,16 @@ func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 	close(f.done)
 }
 
-// keep puts a flight's result into memory unless something was written since
-// the flight began.
+// keep puts a flight's result into memory unless something newer was written
+// since the flight began. A spoilt flight is told of no further writes, so
+// what it brings must be as new as anything that the stripe has heard of, by
+// the clock that made those versions: Redis's.
 func (c *Cache[K, V]) keep(h uint64, f *flight[K, V], r *record, o *entryConfig) {
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
-	case f.spoilt:
+	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
 		c.s.metrics.fenced.Add(1)
 	case c.s.l1 != nil && !o.skipL1:
 		c.s.l1.put(h, r)

@@ -176,10 +176,16 @@ func during(t *testing.T, c *tiered.Cache[string, string], key string, write fun
 // The heart of it: what was read before a write is never stored after it.
 func TestALoadNeverOverwritesAWriteThatItMayNotHaveSeen(t *testing.T) {
 	for name, write := range map[string]func(t *testing.T, s *tiered.Store, c *tiered.Cache[string, string]){
-		"delete": func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) { must(t, c.Delete(t.Context(), "k")) },
-		"set":    func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) { must(t, c.Set(t.Context(), "k", "new")) },
-		"tag":    func(t *testing.T, s *tiered.Store, _ *tiered.Cache[string, string]) { must(t, s.InvalidateTags(t.Context(), "tag")) },
-		"clear":  func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) { must(t, c.Clear(t.Context())) },
+		"delete": func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) {
+			must(t, c.Delete(t.Context(), "k"))
+		},
+		"set": func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) {
+			must(t, c.Set(t.Context(), "k", "new"))
+		},
+		"tag": func(t *testing.T, s *tiered.Store, _ *tiered.Cache[string, string]) {
+			must(t, s.InvalidateTags(t.Context(), "tag"))
+		},
+		"clear": func(t *testing.T, _ *tiered.Store, c *tiered.Cache[string, string]) { must(t, c.Clear(t.Context())) },
 	} {
 		check := func(t *testing.T, c *tiered.Cache[string, string], opts ...tiered.EntryOption) {
 			t.Helper()
@@ -227,8 +233,12 @@ func TestALoadNeverOverwritesAWriteThatItMayNotHaveSeen(t *testing.T) {
 
 func TestWhoComesAfterAWriteStartsANewLoad(t *testing.T) {
 	for name, write := range map[string]func(s *tiered.Store, c *tiered.Cache[string, string]) error{
-		"delete": func(_ *tiered.Store, c *tiered.Cache[string, string]) error { return c.Delete(context.Background(), "k") },
-		"tag":    func(s *tiered.Store, _ *tiered.Cache[string, string]) error { return s.InvalidateTags(context.Background(), "tag") },
+		"delete": func(_ *tiered.Store, c *tiered.Cache[string, string]) error {
+			return c.Delete(context.Background(), "k")
+		},
+		"tag": func(s *tiered.Store, _ *tiered.Cache[string, string]) error {
+			return s.InvalidateTags(context.Background(), "tag")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, s *tiered.Store) {

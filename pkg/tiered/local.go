@@ -58,9 +58,16 @@ func (s *stripes) of(hash uint64) *stripe { return &s[hash%stripeCount] }
 
 // stripe serialises the writers of the keys that hash to it.
 type stripe struct {
-	mu    sync.Mutex
-	floor uint64 // newest version that was deleted or invalidated here
-	_     [48]byte
+	mu     sync.Mutex
+	floor  uint64 // newest version that was deleted, or written by others
+	newest uint64 // newest version that was written by anybody
+	_      [40]byte
+}
+
+// heard notes a version that this process did not set itself. It needs mu.
+func (st *stripe) heard(version uint64) {
+	st.floor = max(st.floor, version)
+	st.newest = max(st.newest, version)
 }
 
 // gates count the readers of one cache.
@@ -246,8 +253,8 @@ func (l *local) drop(hash, version uint64) bool {
 		return false
 	}
 	r := c.rec.Load()
-	if r == nil || r.version >= version {
-		return false
+	if r == nil || r.inL2 && r.version >= version {
+		return false // a version made here is not compared: the clocks differ
 	}
 	c.rec.Store(nil)
 	// The empty cell stays until ristretto needs the room or its slot in the

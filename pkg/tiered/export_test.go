@@ -1,0 +1,38 @@
+package tiered
+
+// For the tests of the entry format, which is not public.
+
+type Entry = wireEntry
+
+var (
+	ErrCorrupt = errCorrupt
+	ErrForeign = errForeign
+	KeyHash    = keyHash
+)
+
+func ParseEntry(b []byte, key uint64) (*Entry, error) { return parseEntry(b, key) }
+
+func AppendEntry(e *Entry, c Compression, minSize int) []byte { return appendEntry(nil, e, c, minSize) }
+
+// NewEntry makes an entry with two tags, an etag and the value.
+func NewEntry(key uint64, raw string) *Entry {
+	return &wireEntry{
+		wireHeader: wireHeader{codec: 1, schema: 3, version: 1_700_000_000_000_000, soft: 1_700_000_000_000_001,
+			hard: 1_700_000_000_000_002, cost: 5, key: key},
+		nsVersion: 9, etag: `"e"`, raw: []byte(raw),
+		tags: []wireTag{{"a", 1}, {"bb", 2}},
+	}
+}
+
+func (e *wireEntry) Raw() string { return string(e.raw) }
+
+// Receive applies a message as if it had come over the channel.
+func (s *Store) Receive(payload string) { s.receive(payload) }
+
+// Version is that of a key's record in memory, 0 if there is none.
+func (c *Cache[K, V]) Version(key K) uint64 {
+	if it, suspect := c.look(c.hash(key), key, nil); it == nil && suspect == nil {
+		return 0
+	}
+	return c.s.l1.get(c.hash(key)).version
+}
