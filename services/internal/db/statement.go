@@ -79,11 +79,9 @@ func isWord(c byte) bool {
 }
 
 // summary returns what a statement does and to which table, for the name of
-// its span: "SELECT habits".
+// its span: "SELECT habits". What stands in parentheses does not count.
 func summary(query string) string {
-	words := strings.FieldsFunc(query[:min(len(query), maxStatement)], func(r rune) bool {
-		return strings.ContainsRune(" \t\n();,", r)
-	})
+	words := strings.Fields(outside(query[:min(len(query), maxStatement)]))
 	if len(words) == 0 {
 		return "query"
 	}
@@ -101,8 +99,30 @@ func summary(query string) string {
 	}
 	for i, w := range words[:len(words)-1] {
 		if strings.EqualFold(w, before) {
-			return verb + " " + strings.Trim(words[i+1], `"`)
+			return verb + " " + strings.Trim(words[i+1], `",;`)
 		}
 	}
 	return verb
+}
+
+// outside returns a statement without what stands in parentheses or quotes.
+func outside(query string) string {
+	b := make([]byte, 0, len(query))
+	depth := 0
+	for i := 0; i < len(query); i++ {
+		switch c := query[i]; c {
+		case '\'':
+			i = endOfQuoted(query, i) - 1
+		case '(':
+			depth++
+			b = append(b, ' ')
+		case ')':
+			depth--
+		default:
+			if depth == 0 {
+				b = append(b, c)
+			}
+		}
+	}
+	return string(b)
 }
