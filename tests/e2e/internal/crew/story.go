@@ -52,7 +52,7 @@ func Story(ctx context.Context, site Site, suffix string, logf func(string, ...a
 	defer self.Close()
 
 	began := time.Now()
-	ticked, err := jonas.Tick(ctx, habit.ID, jonas.Today, suffix+"-1")
+	ticked, err := jonas.Tick(ctx, habit.ID, jonas.Today, suffix+"-tick-1")
 	if err != nil {
 		return fmt.Errorf("tick: %w", err)
 	}
@@ -74,7 +74,7 @@ func Story(ctx context.Context, site Site, suffix string, logf func(string, ...a
 
 	// The phone goes through a tunnel.
 	watch.Close()
-	if err := jonas.Untick(ctx, habit.ID, jonas.Today, suffix+"-2"); err != nil {
+	if err := jonas.Untick(ctx, habit.ID, jonas.Today, suffix+"-tick-2"); err != nil {
 		return fmt.Errorf("take the tick back: %w", err)
 	}
 	again, err := mira.ListenSince(ctx, map[string]string{activity: seen.Offset}, activity)
@@ -85,7 +85,7 @@ func Story(ctx context.Context, site Site, suffix string, logf func(string, ...a
 	if _, err := again.AwaitEvent(ctx, "member_habit_retracted", about(habit.ID)); err != nil {
 		return err
 	}
-	if _, err := jonas.Tick(ctx, habit.ID, jonas.Today, suffix+"-3"); err != nil {
+	if _, err := jonas.Tick(ctx, habit.ID, jonas.Today, suffix+"-tick-3"); err != nil {
 		return fmt.Errorf("tick again: %w", err)
 	}
 	if _, err := again.AwaitEvent(ctx, "member_habit_completed", about(habit.ID)); err != nil {

@@ -150,15 +150,25 @@ func (c *Crewbeat) Get(ctx context.Context, path string) (int, string, error) {
 	return res.StatusCode, string(body), nil
 }
 
-// Ready returns the answer of /readyz: the HTTP status and the word in it.
-func (c *Crewbeat) Ready(ctx context.Context) (int, string, error) {
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	HTTP   int    `json:"-"`
+	Status string // ok, degraded, unavailable, draining
+	Checks map[string]struct {
+		Status   string
+		Failures int // failed checks in a row
+	}
+}
+
+// Ready asks /readyz.
+func (c *Crewbeat) Ready(ctx context.Context) (Readiness, error) {
 	status, body, err := c.Get(ctx, "/readyz")
 	if err != nil {
-		return 0, "", err
+		return Readiness{}, err
 	}
-	var answer struct{ Status string }
-	if err := json.Unmarshal([]byte(body), &answer); err != nil {
-		return 0, "", fmt.Errorf("decode /readyz %q: %w", body, err)
+	r := Readiness{HTTP: status}
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		return Readiness{}, fmt.Errorf("decode /readyz %q: %w", body, err)
 	}
-	return status, answer.Status, nil
+	return r, nil
 }
