@@ -41,15 +41,16 @@ type Redis struct {
 	watchers map[*func(bool)]struct{}
 }
 
-// NewRedis returns a broker on client, which stays the caller's to close. ctx
-// bounds the broker's life as Close does.
+// NewRedis returns a broker on client, which stays the caller's to close. It
+// lives until Close, whatever becomes of ctx: at the end of a process it is
+// still needed while others drain.
 func NewRedis(ctx context.Context, client redis.UniversalClient, o Options) (*Redis, error) {
 	ms, err := newMetrics(o.Meter)
 	if err != nil {
 		return nil, err
 	}
 	o = o.withDefaults()
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	return &Redis{
 		client: client, o: o, tracer: tracer(o.Tracer), metrics: ms,
 		probe: "rt:probe:" + newEpoch(), reads: make(chan struct{}, 16),

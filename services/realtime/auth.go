@@ -1,0 +1,69 @@
+package realtime
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/crewbeat/crewbeat/services/internal/session"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
+)
+
+// auth answers from the sessions and the memberships.
+type auth struct {
+	db       *sql.DB
+	sessions Sessions
+}
+
+// Identify implements [socket.Auth].
+func (a auth) Identify(ctx context.Context, r *http.Request) (socket.Identity, error) {
+	token, s, err := a.sessions.FromRequest(ctx, r)
+	if err != nil {
+		return socket.Identity{}, unauthenticated(err)
+	}
+	return socket.Identity{UserID: s.UserID, SessionID: s.ID, Token: socket.Secret(token)}, nil
+}
+
+// Recheck implements [socket.Auth].
+func (a auth) Recheck(ctx context.Context, who socket.Identity) error {
+	s, err := a.sessions.Lookup(ctx, string(who.Token))
+	if err != nil {
+		return unauthenticated(err)
+	}
+	if s.UserID != who.UserID {
+		return socket.ErrUnauthenticated
+	}
+	return nil
+}
+
+func unauthenticated(err error) error {
+	if errors.Is(err, session.ErrNone) {
+		return socket.ErrUnauthenticated
+	}
+	return err
+}
+
+// Allowed implements [socket.Auth]: user channels are for the user, team
+// channels for members; there are no others yet.
+func (a auth) Allowed(ctx context.Context, userID, channel string) (bool, error) {
+	kind, rest, _ := strings.Cut(channel, ":")
+	id, topic, _ := strings.Cut(rest, ":")
+	switch {
+	case kind == "user" && (topic == "habits" || topic == "session"):
+		return id == userID, nil
+	case kind == "team" && topic == "activity":
+		var one int
+		err := a.db.QueryRowContext(ctx, `SELECT 1 FROM memberships WHERE team_id = $1 AND user_id = $2`, id, userID).Scan(&one)
+		if errors.Is(err, sql.ErrNoRows) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("read membership: %w", err)
+		}
+		return true, nil
+	}
+	return false, nil
+}

@@ -1,0 +1,78 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/crewbeat/crewbeat/services/internal/db"
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/session"
+)
+
+// Sessions finds out who sends a request; [session.Sessions] does.
+type Sessions interface {
+	FromRequest(ctx context.Context, r *http.Request) (token string, _ session.Session, err error)
+	Lookup(ctx context.Context, token string) (session.Session, error)
+}
+
+// Config fits a [Server]. DB, Sessions and Broker are required, and stay the
+// caller's to close: after the server.
+type Config struct {
+	DB       *db.DB       // asked for memberships
+	Sessions Sessions     // asked for who connects
+	Broker   event.Broker // where events come from
+	Origins  []string     // of pages that may connect, besides the server's own host
+
+	// DrainWindow is the time over which clients are asked to leave when the
+	// server drains. Default 30 s.
+	DrainWindow time.Duration
+	Limits      Limits
+
+	Log     *slog.Logger
+	Tracer  trace.TracerProvider
+	Meter   metric.MeterProvider
+	Version string
+}
+
+// Limits are for tests and for unusual networks; zero values are the defaults
+// of the protocol.
+type Limits struct {
+	PerUser    int           // connections of a user on a node; 20
+	QueueLen   int           // messages that wait for a slow reader; 256
+	QueueBytes int           // and their size; 256 KiB
+	PerSecond  int           // messages of a client; 20
+	PingEvery  time.Duration // ± 10 %; 25 s
+	PongWithin time.Duration // 10 s
+	SlowAfter  time.Duration // how long a reader may take nothing; 30 s
+	MaxAge     time.Duration // of a connection; 4 h
+	Recheck    time.Duration // of sessions and memberships; 5 min
+	Tick       time.Duration // resolution of pings; 250 ms
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.DB == nil:
+		return errors.New("realtime: Config.DB is missing")
+	case c.Sessions == nil:
+		return errors.New("realtime: Config.Sessions is missing")
+	case c.Broker == nil:
+		return errors.New("realtime: Config.Broker is missing")
+	}
+	return nil
+}
+
+func (c Config) withDefaults() Config {
+	if c.DrainWindow <= 0 {
+		c.DrainWindow = 30 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

@@ -1,0 +1,177 @@
+// Package feed brings the events of the broker to the hub: decoded once,
+// encoded once and traced once for all followers of a node.
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+)
+
+const scope = "github.com/crewbeat/crewbeat/services/realtime/internal/feed"
+
+// Options build a Feed. Broker is required.
+type Options struct {
+	Broker event.Broker
+	// Delivered is told of every event after it was handed out, and
+	// Interrupted of every channel of which some may be missing. They must
+	// not block.
+	Delivered   func(event.Message)
+	Interrupted func(channel string)
+
+	Now    func() time.Time
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+// Feed is a [hub.Source] on a broker.
+type Feed struct {
+	o          Options
+	tracer     trace.Tracer
+	deliveries metric.Int64Counter
+	latency    metric.Float64Histogram
+	fanout     metric.Float64Histogram
+	resets     metric.Int64Counter
+}
+
+// New returns a feed.
+func New(o Options) (*Feed, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Tracer == nil {
+		o.Tracer = noop.NewTracerProvider()
+	}
+	if o.Meter == nil {
+		o.Meter = metricnoop.NewMeterProvider()
+	}
+	f := &Feed{o: o, tracer: o.Tracer.Tracer(scope)}
+	m := o.Meter.Meter(scope)
+	var errs [4]error
+	f.deliveries, errs[0] = m.Int64Counter("realtime.deliveries", metric.WithDescription("Events handed to followers, by event and class."))
+	f.latency, errs[1] = m.Float64Histogram("realtime.delivery.latency", metric.WithUnit("s"), metric.WithDescription("Time from an event to its fan-out on this node."))
+	f.fanout, errs[2] = m.Float64Histogram("realtime.fanout.duration", metric.WithUnit("s"), metric.WithDescription("Time to hand one event to all followers of this node."))
+	f.resets, errs[3] = m.Int64Counter("realtime.resets", metric.WithDescription("Channels of this node whose continuity was lost, by reason."))
+	for _, err := range errs {
+		if err != nil {
+			return nil, fmt.Errorf("create instrument: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// Subscribe implements [hub.Source].
+func (f *Feed) Subscribe(ctx context.Context, channel string, s hub.Sink) (event.Position, func(), error) {
+	return f.o.Broker.Subscribe(ctx, channel, &reader{feed: f, channel: channel, sink: s, life: context.WithoutCancel(ctx)})
+}
+
+// Since implements [hub.Source].
+func (f *Feed) Since(ctx context.Context, channel string, after event.Position, limit int) (hub.Page, error) {
+	h, err := f.o.Broker.Since(ctx, channel, after, limit)
+	if err != nil {
+		return hub.Page{}, err
+	}
+	p := hub.Page{Last: h.Last, More: h.More(), Reset: h.Reset}
+	for _, m := range h.Messages {
+		fr, err := frame(m)
+		if err != nil {
+			return hub.Page{}, err
+		}
+		p.Frames = append(p.Frames, fr)
+	}
+	return p, nil
+}
+
+func frame(m event.Message) (*hub.Frame, error) {
+	body, err := json.Marshal(m.Envelope)
+	if err != nil {
+		return nil, fmt.Errorf("encode event %s: %w", m.At, err)
+	}
+	return &hub.Frame{
+		Channel: m.Envelope.Channel, Event: m.Envelope.Event, Class: m.Envelope.Class,
+		At: m.At, Prev: m.Prev, Body: body,
+	}, nil
+}
+
+// reader is the subscription of one channel.
+type reader struct {
+	feed    *Feed
+	channel string
+	sink    hub.Sink
+	life    context.Context //nolint:containedctx // broker callbacks carry no context of their own
+}
+
+// Deliver implements [event.Subscriber].
+func (r *reader) Deliver(m event.Message) {
+	f := r.feed
+	template := event.Template(r.channel)
+	began := f.o.Now()
+	ctx, process, traced := f.start(r.life, m, template)
+	fr, err := frame(m)
+	if err != nil {
+		f.o.Log.Error("event dropped", slog.String("channel", template), slog.Any("error", err))
+		process.End()
+		return
+	}
+	var broadcast trace.Span
+	if traced {
+		_, broadcast = f.tracer.Start(ctx, "ws.broadcast")
+	}
+	n := r.sink.Deliver(fr)
+	if traced {
+		broadcast.SetAttributes(attribute.Int("crewbeat.recipients", n))
+		broadcast.End()
+		process.End()
+	}
+	kinds := metric.WithAttributes(attribute.String("event", fr.Event), attribute.String("class", string(fr.Class)))
+	f.deliveries.Add(ctx, int64(n), kinds)
+	f.latency.Record(ctx, max(0, began.Sub(m.Envelope.Timestamp).Seconds()), kinds)
+	f.fanout.Record(ctx, f.o.Now().Sub(began).Seconds())
+	if f.o.Delivered != nil {
+		f.o.Delivered(m)
+	}
+}
+
+// start begins the CONSUMER span of a message, in a trace of its own that is
+// linked to the one of the publisher, if that was recorded.
+func (f *Feed) start(ctx context.Context, m event.Message, template string) (context.Context, trace.Span, bool) {
+	producer := event.SpanContext(m.Envelope.Trace)
+	if !producer.IsSampled() {
+		return ctx, trace.SpanFromContext(ctx), false
+	}
+	ctx, span := f.tracer.Start(ctx, "process "+template,
+		trace.WithNewRoot(),
+		trace.WithSpanKind(trace.SpanKindConsumer),
+		trace.WithLinks(trace.Link{SpanContext: producer}),
+		trace.WithAttributes(
+			attribute.String("messaging.operation.type", "process"),
+			attribute.String("messaging.destination.template", template),
+			attribute.String("crewbeat.event", m.Envelope.Event),
+			attribute.String("crewbeat.event.class", string(m.Envelope.Class)),
+		))
+	return ctx, span, true
+}
+
+// Reset implements [event.Subscriber].
+func (r *reader) Reset(reason string, at event.Position) {
+	r.feed.resets.Add(r.life, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	r.sink.Reset(reason, at)
+	if r.feed.o.Interrupted != nil {
+		r.feed.o.Interrupted(r.channel)
+	}
+}

@@ -1,0 +1,408 @@
+// Package hub knows who on this node follows which channel, and brings every
+// event of a channel to each of them once and in order, however slow they are.
+//
+// A follower is either live, and handed events as they come, or behind, and
+// caught up from the history of the channel: after a resume, and after it was
+// too slow to be handed everything. Only its position is kept meanwhile.
+package hub
+
+import (
+	"context"
+	"hash/maphash"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+)
+
+const (
+	shards   = 64
+	pageSize = 128 // events of the history read at once
+)
+
+// Frame is one event, ready to be sent to any number of followers.
+type Frame struct {
+	Channel string
+	Event   string
+	Class   event.Class
+	At      event.Position
+	Prev    event.ID // of the event before it in the channel
+	Body    []byte   // the envelope, as JSON
+
+	once sync.Once
+	wire []byte
+}
+
+// Wire returns the body as encode makes it, encoding it only once.
+func (f *Frame) Wire(encode func(body []byte) []byte) []byte {
+	f.once.Do(func() { f.wire = encode(f.Body) })
+	return f.wire
+}
+
+// Stored reports whether the event can be read again from the history.
+func (f *Frame) Stored() bool { return f.Class != event.Ephemeral }
+
+// Page is a piece of the history of a channel.
+type Page struct {
+	Frames []*Frame
+	Last   event.Position // the newest position of the channel
+	More   bool
+	Reset  string // not empty: why there is no history from the place asked for
+}
+
+// Source is where events come from.
+type Source interface {
+	// Subscribe brings what happens in a channel after at to s until stop is
+	// called. It waits until that is possible or ctx ends.
+	Subscribe(ctx context.Context, channel string, s Sink) (at event.Position, stop func(), err error)
+	Since(ctx context.Context, channel string, after event.Position, limit int) (Page, error)
+}
+
+// Sink takes the events of one channel, one at a time and without blocking.
+type Sink interface {
+	// Deliver hands f out and returns to how many.
+	Deliver(f *Frame) int
+	Reset(reason string, at event.Position)
+}
+
+// Member is somebody who follows channels. Its methods are called with the
+// channel held: they must not block and must not call the hub.
+type Member interface {
+	// Offer takes f, or reports that there is no room for it: lost is then the
+	// first stored frame of f's channel that was not and will not be sent.
+	Offer(f *Frame) (lost *Frame)
+	// Behind says that frames of channel were lost, so that CatchUp is to be
+	// called once there is room.
+	Behind(channel string)
+	// Reset says that the continuity of channel was lost.
+	Reset(channel, reason string, at event.Position)
+}
+
+// Joined says where a follower begins.
+type Joined struct {
+	At        event.Position // events after this one follow
+	Recovered bool           // nothing is missing between the position asked for and At
+	Replayed  int            // how many of the events that follow are from the past
+}
+
+// Hub is all channels of a node.
+type Hub struct {
+	source Source
+	ctx    context.Context //nolint:containedctx // the life of the hub; ended by Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	seed   maphash.Seed
+	shards [shards]shard
+}
+
+type shard struct {
+	mu       sync.Mutex
+	channels map[string]*channel
+}
+
+// New returns a hub on source. ctx bounds its life as Close does.
+func New(ctx context.Context, source Source) *Hub {
+	h := &Hub{source: source, seed: maphash.MakeSeed()}
+	h.ctx, h.cancel = context.WithCancel(ctx)
+	for i := range h.shards {
+		h.shards[i].channels = map[string]*channel{}
+	}
+	return h
+}
+
+// Close ends all subscriptions.
+func (h *Hub) Close() {
+	h.cancel()
+	h.wg.Wait()
+}
+
+// Channels returns how many channels are followed on this node.
+func (h *Hub) Channels() int {
+	n := 0
+	for i := range h.shards {
+		s := &h.shards[i]
+		s.mu.Lock()
+		n += len(s.channels)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+// acquire returns a channel and counts the caller as using it; the first one
+// has it subscribed.
+func (h *Hub) acquire(name string) *channel {
+	s := &h.shards[maphash.String(h.seed, name)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := s.channels[name]
+	if ch == nil {
+		ch = &channel{name: name, shard: s, ready: make(chan struct{}), followers: map[Member]*follower{}}
+		s.channels[name] = ch
+		var ctx context.Context
+		ctx, ch.cancel = context.WithCancel(h.ctx)
+		h.wg.Go(func() { h.subscribe(ctx, ch) })
+	}
+	ch.users++
+	return ch
+}
+
+// subscribe follows the channel at the source until nobody uses it.
+func (h *Hub) subscribe(ctx context.Context, ch *channel) {
+	at, stop, err := h.source.Subscribe(ctx, ch.name, ch)
+	if err == nil {
+		defer stop()
+	}
+	ch.mu.Lock()
+	ch.err = err
+	if ch.pos.IsZero() { // nothing was delivered already
+		ch.pos = at
+	}
+	ch.mu.Unlock()
+	close(ch.ready)
+	if err == nil {
+		<-ctx.Done()
+	}
+}
+
+func (ch *channel) release() {
+	ch.shard.mu.Lock()
+	defer ch.shard.mu.Unlock()
+	if ch.users--; ch.users == 0 {
+		delete(ch.shard.channels, ch.name)
+		ch.cancel()
+	}
+}
+
+// Follow makes m follow a channel: after since, or from now if that is zero.
+// It waits until the channel is subscribed. Then it asks allow, which may take
+// its time; only then is m a follower. joined is called before the first
+// event is offered. Follow returns when m is live or has fallen behind again.
+func (h *Hub) Follow(ctx context.Context, m Member, name string, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
+	ch := h.acquire(name)
+	err := h.follow(ctx, ch, m, since, allow, joined)
+	if err != nil {
+		ch.release()
+	}
+	return err
+}
+
+func (h *Hub) follow(ctx context.Context, ch *channel, m Member, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
+	select {
+	case <-ch.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if ch.err != nil {
+		return ch.err
+	}
+	if err := allow(ctx); err != nil {
+		return err
+	}
+	ch.mu.Lock()
+	if err := ctx.Err(); err != nil {
+		ch.mu.Unlock()
+		return err
+	}
+	if f := ch.followers[m]; f != nil {
+		// It follows already: nothing to do, and nothing to give back later.
+		joined(Joined{At: f.pos, Recovered: true})
+		ch.mu.Unlock()
+		ch.release()
+		return nil
+	}
+	f := &follower{pos: since, live: since.IsZero() || since == ch.pos}
+	ch.followers[m] = f
+	if f.live {
+		f.pos = ch.pos
+		joined(Joined{At: f.pos, Recovered: !since.IsZero()})
+		ch.mu.Unlock()
+		return nil
+	}
+	ch.mu.Unlock()
+	err := h.catchUp(ctx, ch, m, f, joined)
+	if err == nil {
+		return nil
+	}
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.followers[m] != f {
+		return nil // Unfollow came first, and gave the channel back
+	}
+	delete(ch.followers, m)
+	return err
+}
+
+// Unfollow ends m's following; nothing of the channel is offered any more when
+// it returns.
+func (h *Hub) Unfollow(m Member, name string) {
+	ch := h.lookup(name)
+	if ch == nil {
+		return
+	}
+	ch.mu.Lock()
+	_, ok := ch.followers[m]
+	delete(ch.followers, m)
+	ch.mu.Unlock()
+	if ok {
+		ch.release()
+	}
+}
+
+// CatchUp offers what m has missed of a channel, until it is live again or
+// there is no more room. It tries until ctx ends.
+func (h *Hub) CatchUp(ctx context.Context, m Member, name string) error {
+	ch := h.lookup(name)
+	if ch == nil {
+		return nil
+	}
+	ch.mu.Lock()
+	f := ch.followers[m]
+	ch.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	return h.catchUp(ctx, ch, m, f, nil)
+}
+
+func (h *Hub) lookup(name string) *channel {
+	s := &h.shards[maphash.String(h.seed, name)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.channels[name]
+}
+
+func (h *Hub) catchUp(ctx context.Context, ch *channel, m Member, f *follower, joined func(Joined)) error {
+	pause := 20 * time.Millisecond
+	for {
+		ch.mu.Lock()
+		after, done := f.pos, f.live || ch.followers[m] != f
+		if done && joined != nil && ch.followers[m] == f {
+			joined(Joined{At: f.pos}) // a reset has overtaken the resume
+		}
+		ch.mu.Unlock()
+		if done {
+			return nil
+		}
+		page, err := h.source.Since(ctx, ch.name, after, pageSize)
+		if err == nil {
+			var progress bool
+			if done, progress = ch.replay(m, f, after, page, &joined); done {
+				return nil
+			} else if progress {
+				pause = 20 * time.Millisecond
+				continue
+			}
+		}
+		// The source is away, or behind what it brought here; it will say so
+		// with a reset.
+		t := time.NewTimer(pause/2 + rand.N(pause))
+		pause = min(2*pause, 2*time.Second)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// channel is one channel that somebody on this node follows.
+type channel struct {
+	name   string
+	shard  *shard
+	users  int // shard.mu: followers and those about to be
+	cancel context.CancelFunc
+	ready  chan struct{} // closed once subscribed, or failed
+	err    error         // why it failed; set before ready
+
+	mu        sync.Mutex
+	pos       event.Position
+	followers map[Member]*follower
+}
+
+// follower is where a member stands in a channel.
+type follower struct {
+	pos  event.Position // of the last event offered and taken
+	live bool           // is handed events as they come
+}
+
+// Deliver implements [Sink].
+func (ch *channel) Deliver(f *Frame) int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if f.Stored() {
+		ch.pos = f.At
+	}
+	n := 0
+	for m, w := range ch.followers {
+		switch {
+		case !w.live:
+			continue
+		case !f.Stored():
+			m.Offer(f)
+			n++
+			continue
+		case w.pos.Epoch != f.At.Epoch, !w.pos.ID.Before(f.At.ID):
+			continue // it has that already, from the history
+		}
+		if lost := m.Offer(f); lost != nil {
+			w.live, w.pos = false, event.Position{Epoch: lost.At.Epoch, ID: lost.Prev}
+			m.Behind(ch.name)
+			continue
+		}
+		w.pos = f.At
+		n++
+	}
+	return n
+}
+
+// Reset implements [Sink].
+func (ch *channel) Reset(reason string, at event.Position) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	ch.pos = at
+	for m, w := range ch.followers {
+		if w.pos.Epoch == at.Epoch && !w.pos.ID.Before(at.ID) {
+			continue // it has learnt that from the history
+		}
+		w.pos, w.live = at, true
+		m.Reset(ch.name, reason, at)
+	}
+}
+
+// replay offers a page of the history to a follower that stands at after. It
+// reports whether that is all for now, and otherwise whether it got further.
+func (ch *channel) replay(m Member, f *follower, after event.Position, page Page, joined *func(Joined)) (done, progress bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if ch.followers[m] != f || f.live || f.pos != after {
+		return false, true // a reset came in between; look again
+	}
+	if page.Reset != "" {
+		f.pos, f.live = page.Last, true
+		if *joined != nil {
+			(*joined)(Joined{At: page.Last})
+			*joined = nil
+		}
+		m.Reset(ch.name, page.Reset, page.Last)
+		return true, true
+	}
+	if *joined != nil {
+		(*joined)(Joined{At: after, Recovered: true, Replayed: len(page.Frames)})
+		*joined = nil
+	}
+	for _, fr := range page.Frames {
+		if lost := m.Offer(fr); lost != nil {
+			f.pos = event.Position{Epoch: lost.At.Epoch, ID: lost.Prev}
+			m.Behind(ch.name)
+			return true, true
+		}
+		f.pos = fr.At
+	}
+	if !page.More && (f.pos.Epoch != ch.pos.Epoch || !f.pos.ID.Before(ch.pos.ID)) {
+		f.live = true
+		return true, true
+	}
+	return false, len(page.Frames) > 0
+}

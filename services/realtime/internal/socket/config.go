@@ -1,0 +1,100 @@
+package socket
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+)
+
+// ErrUnauthenticated reports that nobody is signed in (any more).
+var ErrUnauthenticated = errors.New("not signed in")
+
+// Identity is who is behind a connection.
+type Identity struct {
+	UserID    string
+	SessionID string
+	Token     Secret // to look the session up again
+}
+
+// Secret is a text that logs do not show.
+type Secret string
+
+// LogValue implements slog.LogValuer.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// String implements fmt.Stringer.
+func (Secret) String() string { return "[redacted]" }
+
+// GoString implements fmt.GoStringer.
+func (Secret) GoString() string { return "[redacted]" }
+
+// Auth decides who may connect, and who may follow what.
+type Auth interface {
+	// Identify returns who sends r, or ErrUnauthenticated.
+	Identify(ctx context.Context, r *http.Request) (Identity, error)
+	// Recheck returns ErrUnauthenticated if the session is over. Any other
+	// error means that nobody can tell.
+	Recheck(ctx context.Context, who Identity) error
+	// Allowed reports whether a user may follow a channel.
+	Allowed(ctx context.Context, userID, channel string) (bool, error)
+}
+
+// Config fits a Server. Hub and Auth are required.
+type Config struct {
+	Hub     *hub.Hub
+	Auth    Auth
+	Origins []string // besides the host of the request itself
+
+	MessageBytes int           // of a client's message; default 8 KiB
+	Channels     int           // of a connection; default 64
+	PerSecond    int           // messages of a client; default 20
+	PerUser      int           // connections of a user on this node; default 20
+	QueueLen     int           // messages that wait for a slow reader; default 256
+	QueueBytes   int           // and their size; default 256 KiB
+	PingEvery    time.Duration // ± 10 %; default 25 s
+	PongWithin   time.Duration // default 10 s
+	SlowAfter    time.Duration // how long a reader may take nothing; default 30 s
+	MaxAge       time.Duration // 80 to 100 % of it; default 4 h
+	Recheck      time.Duration // of sessions and memberships; default 5 min
+	Tick         time.Duration // resolution of pings; default 250 ms
+
+	Log    *slog.Logger
+	Tracer trace.TracerProvider
+	Meter  metric.MeterProvider
+}
+
+func (c Config) withDefaults() Config {
+	positive := func(n *int, otherwise int) {
+		if *n <= 0 {
+			*n = otherwise
+		}
+	}
+	lasting := func(d *time.Duration, otherwise time.Duration) {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	positive(&c.MessageBytes, 8<<10)
+	positive(&c.Channels, 64)
+	positive(&c.PerSecond, 20)
+	positive(&c.PerUser, 20)
+	positive(&c.QueueLen, 256)
+	positive(&c.QueueBytes, 256<<10)
+	lasting(&c.PingEvery, 25*time.Second)
+	lasting(&c.PongWithin, 10*time.Second)
+	lasting(&c.SlowAfter, 30*time.Second)
+	lasting(&c.MaxAge, 4*time.Hour)
+	lasting(&c.Recheck, 5*time.Minute)
+	lasting(&c.Tick, 250*time.Millisecond)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

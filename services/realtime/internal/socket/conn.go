@@ -1,0 +1,326 @@
+package socket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+)
+
+// errForbidden ends a subscription that is not allowed.
+var errForbidden = errors.New("forbidden")
+
+// conn is one client.
+type conn struct {
+	s      *Server
+	id     string
+	who    Identity
+	nc     net.Conn
+	raw    syscall.RawConn // nil where writing cannot be tried
+	in     io.Reader       // nc, after what came with the handshake
+	ctx    context.Context //nolint:containedctx // the life of the connection
+	cancel context.CancelFunc
+	born   time.Time
+	oldest time.Time // when it is closed for its age
+
+	mu sync.Mutex
+	outbox
+	code     int // why it was closed
+	channels map[string]context.CancelFunc
+	heard    time.Time // when the client last said anything
+	pinged   time.Time // when it was last asked to; zero when it has answered
+	nextPing time.Time
+	due      int // slot of the wheel
+}
+
+// serve reads until the connection ends.
+func (c *conn) serve() {
+	defer c.end()
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.c.Log.Error("connection panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			c.close(closeServer)
+		}
+	}()
+	limit := bucket{rate: float64(c.s.c.PerSecond), tokens: float64(c.s.c.PerSecond), last: c.born}
+	var message []byte // of fragments so far
+	fragmented := false
+	for {
+		h, err := ws.ReadHeader(c.in)
+		if err != nil {
+			if errors.Is(err, ws.ErrHeaderLengthMSB) || errors.Is(err, ws.ErrHeaderLengthUnexpected) {
+				c.close(closeProtocol)
+				c.drainInput()
+			}
+			return
+		}
+		if code := c.check(h, fragmented, len(message)); code != 0 {
+			c.close(code)
+			c.drainInput()
+			return
+		}
+		payload := make([]byte, h.Length)
+		if _, err := io.ReadFull(c.in, payload); err != nil {
+			return
+		}
+		ws.Cipher(payload, h.Mask, 0)
+		now := time.Now()
+		c.alive(now)
+		if h.OpCode == ws.OpClose {
+			c.close(closeNormal)
+			return
+		}
+		if !limit.take(now) {
+			c.close(closeRateLimited)
+			c.drainInput()
+			return
+		}
+		switch h.OpCode {
+		case ws.OpPing:
+			c.send(frame(0xA, payload))
+			continue
+		case ws.OpPong:
+			continue
+		}
+		message = append(message, payload...)
+		if fragmented = !h.Fin; fragmented {
+			continue
+		}
+		code := c.receive(message)
+		if message = nil; code != 0 {
+			c.close(code)
+			c.drainInput()
+			return
+		}
+	}
+}
+
+// check returns the code to close with if a frame may not come, before
+// anything is allocated for it.
+func (c *conn) check(h ws.Header, fragmented bool, have int) int {
+	switch {
+	case !h.Masked || h.Rsv != 0 || h.OpCode.IsReserved():
+		return closeProtocol
+	case h.OpCode.IsControl():
+		if !h.Fin || h.Length > 125 {
+			return closeProtocol
+		}
+		return 0
+	case fragmented != (h.OpCode == ws.OpContinuation):
+		return closeProtocol
+	case h.OpCode == ws.OpBinary:
+		return closeBadRequest
+	case h.Length > int64(c.s.c.MessageBytes-have):
+		return closeTooBig
+	}
+	return 0
+}
+
+// drainInput reads on for a moment after a close frame was sent: closing with
+// unread input would reset the connection, and the client might not see why.
+func (c *conn) drainInput() {
+	_, _ = io.CopyN(io.Discard, c.in, 1<<20) // close has set a deadline
+}
+
+func (c *conn) alive(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard, c.pinged = now, time.Time{}
+}
+
+// receive handles a message; the result is the code to close with, or 0.
+func (c *conn) receive(b []byte) int {
+	if !utf8.Valid(b) {
+		return closeUTF8
+	}
+	in, err := parseInbound(b)
+	if err != nil {
+		return closeBadRequest
+	}
+	switch in.Type {
+	case "subscribe":
+		for _, ref := range in.Channels {
+			c.subscribe(in.ID, ref)
+		}
+	case "unsubscribe":
+		for _, ref := range in.Channels {
+			c.leave(ref.Ch)
+			c.send(encode(unsubscribedMessage{Type: "unsubscribed", ID: in.ID, Ch: clip(ref.Ch)}))
+		}
+	case "ping":
+		c.send(pongWire)
+	case "pong", "ack":
+	default:
+		c.send(encode(errorMessage{Type: "error", ID: in.ID, Code: codeUnknownType}))
+	}
+	return 0
+}
+
+var pongWire = encode(struct {
+	Type string `json:"type"`
+}{"pong"})
+
+// subscribe begins to follow a channel; what comes of it is told by message.
+func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
+	refuse := func(code string, retry time.Duration) {
+		c.send(encode(errorMessage{Type: "error", ID: id, Ch: clip(ref.Ch), Code: code, RetryAfter: retry.Milliseconds()}))
+	}
+	if !event.ValidChannel(ref.Ch) {
+		refuse(codeBadChannel, 0)
+		return
+	}
+	c.mu.Lock()
+	if c.closing || c.closed {
+		c.mu.Unlock()
+		return
+	}
+	if _, ok := c.channels[ref.Ch]; !ok && len(c.channels) >= c.s.c.Channels {
+		c.mu.Unlock()
+		refuse(codeTooMany, 0)
+		return
+	}
+	ctx, cancel := context.WithCancel(c.ctx)
+	before := c.channels[ref.Ch]
+	c.channels[ref.Ch] = cancel
+	c.mu.Unlock()
+	if before != nil {
+		before()
+	}
+	c.s.wg.Go(func() {
+		err := c.join(ctx, id, ref)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		c.leave(ref.Ch)
+		if errors.Is(err, errForbidden) {
+			c.s.metrics.denied("channel")
+			refuse(codeForbidden, 0)
+			return
+		}
+		c.s.c.Log.Warn("subscription failed", slog.String("channel", event.Template(ref.Ch)), slog.Any("error", err))
+		refuse(codeUnavailable, time.Second+rand.N(2*time.Second))
+	})
+}
+
+func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef) error {
+	allow := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		ok, err := c.s.c.Auth.Allowed(ctx, c.who.UserID, ref.Ch)
+		if err == nil && !ok {
+			return errForbidden
+		}
+		return err
+	}
+	// Once now, so that strangers cause no subscriptions; and once more when
+	// the channel is subscribed, from when on a removal would be heard of.
+	if err := allow(ctx); err != nil {
+		return err
+	}
+	return c.s.c.Hub.Follow(ctx, c, ref.Ch, since(ref.Since), allow, func(j hub.Joined) {
+		c.s.metrics.joined(ref.Since != "", j)
+		c.send(encode(subscribedMessage{
+			Type: "subscribed", ID: id, Ch: ref.Ch, Offset: j.At.String(), Epoch: j.At.Epoch,
+			Recovered: j.Recovered, Replayed: j.Replayed,
+		}))
+	})
+}
+
+// leave stops following a channel, also one that is only about to be.
+func (c *conn) leave(channel string) {
+	c.mu.Lock()
+	cancel := c.channels[channel]
+	delete(c.channels, channel)
+	c.mu.Unlock()
+	if cancel == nil {
+		return
+	}
+	cancel()
+	c.s.c.Hub.Unfollow(c, channel)
+}
+
+// following returns the channels with a prefix.
+func (c *conn) following(prefix string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var list []string
+	for ch := range c.channels {
+		if strings.HasPrefix(ch, prefix) {
+			list = append(list, ch)
+		}
+	}
+	return list
+}
+
+// revoke takes channels away, with what waits of them.
+func (c *conn) revoke(prefix string) {
+	for _, ch := range c.following(prefix) {
+		c.leave(ch)
+		c.purge(ch)
+		c.s.metrics.denied("revoked")
+		c.send(encode(errorMessage{Type: "error", Ch: ch, Code: codeForbidden}))
+	}
+}
+
+// end cleans up after the reading goroutine.
+func (c *conn) end() {
+	c.cancel()
+	c.mu.Lock()
+	c.fail()
+	code := c.code
+	c.mu.Unlock()
+	for _, ch := range c.following("") {
+		c.leave(ch)
+	}
+	c.s.remove(c, code)
+}
+
+// tick does what is due for a connection, and returns when to look again.
+func (c *conn) tick(now time.Time) (next time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cf := &c.s.c
+	switch {
+	case c.closing || c.closed:
+		return now.Add(time.Hour) // about to be removed
+	case now.After(c.oldest):
+		c.abort(closeMaxAge)
+	case c.draining:
+		// It cannot see a ping, let alone answer. How long it may go on like
+		// that is the business of who drains.
+		c.pinged = time.Time{}
+		c.nextPing = now.Add(cf.Tick)
+	case !c.pinged.IsZero() && now.Sub(c.pinged) >= cf.PongWithin:
+		c.abort(closeNoPong)
+	case !now.Before(c.nextPing):
+		c.pinged = now
+		c.nextPing = now.Add(cf.PingEvery*9/10 + rand.N(cf.PingEvery/5+1))
+		c.writeOrDrain(pingWire)
+	}
+	if next = c.nextPing; !c.pinged.IsZero() {
+		next = c.pinged.Add(cf.PongWithin)
+	}
+	return next
+}
+
+// clip bounds what is sent back of a client's input.
+func clip(s string) string {
+	if len(s) > 200 {
+		return s[:200]
+	}
+	return s
+}

@@ -1,0 +1,158 @@
+package socket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+)
+
+// user is somebody with connections to this node. While there are any, the
+// node follows the user's session channel to hear of revocations.
+type user struct {
+	conns  map[*conn]struct{} // Server.mu
+	cancel context.CancelFunc
+}
+
+// watch begins to follow a user's session channel; s.mu is held.
+func (s *Server) watch(id string) *user {
+	ctx, cancel := context.WithCancel(s.ctx)
+	u := &user{conns: map[*conn]struct{}{}, cancel: cancel}
+	s.users[id] = u
+	channel := "user:" + id + ":session"
+	s.wg.Go(func() {
+		w := &watcher{}
+		anybody := func(context.Context) error { return nil }
+		if err := s.c.Hub.Follow(ctx, w, channel, event.Position{}, anybody, func(hub.Joined) {}); err != nil {
+			if ctx.Err() == nil {
+				s.c.Log.Error("revocations of a user are not heard of", slog.Any("error", err))
+			}
+			return
+		}
+		defer s.c.Hub.Unfollow(w, channel)
+		// A session may have ended between the handshake and here.
+		s.recheckConns(ctx, s.connsOf(id))
+		<-ctx.Done()
+	})
+	return u
+}
+
+// watcher follows a channel only so that the node does: what comes is seen by
+// Delivered.
+type watcher struct{ _ byte }
+
+func (*watcher) Offer(*hub.Frame) *hub.Frame          { return nil }
+func (*watcher) Behind(string)                        {}
+func (*watcher) Reset(string, string, event.Position) {}
+
+func (s *Server) connsOf(userID string) []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.users[userID]
+	if u == nil {
+		return nil
+	}
+	list := make([]*conn, 0, len(u.conns))
+	for c := range u.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+// Delivered cuts off whom an event takes rights from. It is called after the
+// event was handed out, and does not block.
+func (s *Server) Delivered(m event.Message) {
+	e := &m.Envelope
+	kind, rest, _ := strings.Cut(e.Channel, ":")
+	id, _, _ := strings.Cut(rest, ":")
+	switch {
+	case e.Event == "session_revoked" && kind == "user":
+		var data struct {
+			SessionID string `json:"session_id"`
+		}
+		if err := json.Unmarshal(e.Data, &data); err != nil || data.SessionID == "" {
+			s.Recheck()
+			return
+		}
+		for _, c := range s.connsOf(id) {
+			if c.who.SessionID == data.SessionID {
+				c.close(closeRevoked)
+			}
+		}
+	case e.Event == "member_left" && kind == "team":
+		var data struct {
+			UserID string `json:"user_id"`
+		}
+		if err := json.Unmarshal(e.Data, &data); err != nil || data.UserID == "" {
+			s.Recheck()
+			return
+		}
+		list := s.connsOf(data.UserID)
+		if len(list) == 0 {
+			return
+		}
+		// Not here: leaving takes the lock of the channel, which is held.
+		s.wg.Go(func() {
+			for _, c := range list {
+				c.revoke("team:" + id + ":")
+			}
+		})
+	}
+}
+
+// Interrupted says that events of a channel may have been missed, perhaps one
+// that takes rights.
+func (s *Server) Interrupted(channel string) {
+	if strings.HasSuffix(channel, ":session") || strings.HasPrefix(channel, "team:") {
+		s.Recheck()
+	}
+}
+
+// Recheck has every session and membership checked soon.
+func (s *Server) Recheck() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Server) recheck() {
+	t := time.NewTicker(s.c.Recheck)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-t.C:
+		case <-s.poke:
+		}
+		s.recheckConns(s.ctx, s.all())
+	}
+}
+
+// recheckConns closes connections whose session is over, and ends the
+// followings that are no longer allowed. Where nobody can tell, things stay.
+func (s *Server) recheckConns(ctx context.Context, list []*conn) {
+	for _, c := range list {
+		if ctx.Err() != nil {
+			return
+		}
+		if err := s.c.Auth.Recheck(ctx, c.who); errors.Is(err, ErrUnauthenticated) {
+			c.close(closeAuthExpired)
+			continue
+		}
+		channels := c.following("")
+		slices.Sort(channels)
+		for _, ch := range channels {
+			if ok, err := s.c.Auth.Allowed(ctx, c.who.UserID, ch); err == nil && !ok {
+				c.revoke(ch)
+			}
+		}
+	}
+}

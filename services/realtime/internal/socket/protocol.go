@@ -1,0 +1,179 @@
+package socket
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+)
+
+// inbound is any message of a client.
+type inbound struct {
+	Type     string          `json:"type"`
+	ID       json.RawMessage `json:"id"` // a string or a number, sent back as it is
+	Channels []channelRef    `json:"channels"`
+}
+
+// channelRef is {"ch":…,"since":…}, or just the name.
+type channelRef struct {
+	Ch    string `json:"ch"`
+	Since string `json:"since"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *channelRef) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, &c.Ch)
+	}
+	type plain channelRef
+	return json.Unmarshal(b, (*plain)(c))
+}
+
+// parseInbound reads a message; an error is the client's fault.
+func parseInbound(b []byte) (inbound, error) {
+	var in inbound
+	if err := json.Unmarshal(b, &in); err != nil {
+		return inbound{}, err
+	}
+	if in.Type == "" {
+		return inbound{}, errors.New("no type")
+	}
+	if len(in.ID) > 64 || len(in.ID) > 0 && in.ID[0] != '"' && (in.ID[0] < '0' || in.ID[0] > '9') {
+		in.ID = nil
+	}
+	return in, nil
+}
+
+// The control messages of the server. None has a member "event".
+type (
+	helloMessage struct {
+		Type   string      `json:"type"`
+		Conn   string      `json:"conn"`
+		PingMs int64       `json:"ping_ms"`
+		Limits limitsShown `json:"limits"`
+	}
+	limitsShown struct {
+		Channels     int `json:"channels"`
+		MessageBytes int `json:"message_bytes"`
+		PerSecond    int `json:"messages_per_second"`
+	}
+	subscribedMessage struct {
+		Type      string          `json:"type"`
+		ID        json.RawMessage `json:"id,omitempty"`
+		Ch        string          `json:"ch"`
+		Offset    string          `json:"offset"`
+		Epoch     string          `json:"epoch"`
+		Recovered bool            `json:"recovered"`
+		Replayed  int             `json:"replayed"`
+	}
+	unsubscribedMessage struct {
+		Type string          `json:"type"`
+		ID   json.RawMessage `json:"id,omitempty"`
+		Ch   string          `json:"ch"`
+	}
+	resetMessage struct {
+		Type   string `json:"type"`
+		Ch     string `json:"ch"`
+		Reason string `json:"reason"`
+		Offset string `json:"offset"`
+	}
+	statusMessage struct {
+		Type   string `json:"type"`
+		Status string `json:"status"`
+	}
+	drainMessage struct {
+		Type           string `json:"type"`
+		ReconnectAfter int64  `json:"reconnect_after_ms"`
+		Deadline       int64  `json:"deadline_ms"`
+	}
+	errorMessage struct {
+		Type       string          `json:"type"`
+		ID         json.RawMessage `json:"id,omitempty"`
+		Ch         string          `json:"ch,omitempty"`
+		Code       string          `json:"code"`
+		RetryAfter int64           `json:"retry_after_ms,omitempty"`
+	}
+)
+
+// The codes of error messages.
+const (
+	codeBadChannel  = "bad_channel"       // no such kind of channel
+	codeForbidden   = "forbidden"         // not (any more) allowed to follow it
+	codeTooMany     = "too_many_channels" // unsubscribe from others first
+	codeUnavailable = "unavailable"       // try again later
+	codeUnknownType = "unknown_type"
+)
+
+// status returns the status message of a broker that is reachable or not.
+func status(up bool) []byte {
+	s := "degraded"
+	if up {
+		s = "ok"
+	}
+	return encode(statusMessage{Type: "status", Status: s})
+}
+
+var pingWire = encode(struct {
+	Type string `json:"type"`
+}{"ping"})
+
+// since reads a client's position. One that is none of ours is of a history
+// that nobody has, and leads to a reset.
+func since(s string) event.Position {
+	p, err := event.ParsePosition(s)
+	if err != nil {
+		return event.Position{Epoch: "unknown"}
+	}
+	return p
+}
+
+// encode returns v as a text frame. v is one of the messages above.
+func encode(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("socket: encode message: " + err.Error()) // a type of this package that is no JSON
+	}
+	return textFrame(b)
+}
+
+// textFrame returns an unmasked text frame around body.
+func textFrame(body []byte) []byte {
+	return frame(0x1, body)
+}
+
+func frame(opcode byte, body []byte) []byte {
+	b := make([]byte, 0, len(body)+10)
+	b = append(b, 0x80|opcode)
+	switch n := len(body); {
+	case n < 126:
+		b = append(b, byte(n))
+	case n <= 0xffff:
+		b = append(b, 126, byte(n>>8), byte(n))
+	default:
+		b = append(b, 127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	return append(b, body...)
+}
+
+// closeFrame returns a close frame with a code and its reason.
+func closeFrame(code int) []byte {
+	return frame(0x8, append([]byte{byte(code >> 8), byte(code)}, reasons[code]...))
+}
+
+// bucket allows rate messages a second, and as many at once.
+type bucket struct {
+	rate   float64
+	tokens float64
+	last   time.Time
+}
+
+func (b *bucket) take(now time.Time) bool {
+	b.tokens = min(b.rate, b.tokens+now.Sub(b.last).Seconds()*b.rate)
+	b.last = now
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

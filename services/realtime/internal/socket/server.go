@@ -1,0 +1,297 @@
+package socket
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gobwas/ws"
+)
+
+// Server answers upgrades and keeps the connections.
+type Server struct {
+	c       Config
+	metrics *metrics
+	ctx     context.Context //nolint:containedctx // the life of the server; ended by Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	up      atomic.Bool // the broker is reachable
+	number  atomic.Uint64
+	node    string
+	wheel   wheel
+	poke    chan struct{} // asks for a recheck of everybody
+
+	mu       sync.Mutex
+	conns    map[*conn]struct{}
+	users    map[string]*user
+	draining bool
+	left     chan struct{} // closed when the last connection is gone while draining
+}
+
+// New returns a server. ctx bounds its life as Close does.
+func New(ctx context.Context, c Config) (*Server, error) {
+	if c.Hub == nil || c.Auth == nil {
+		return nil, errors.New("socket: a server needs a hub and an auth")
+	}
+	c = c.withDefaults()
+	ctx, cancel := context.WithCancel(ctx)
+	ms, err := newMetrics(ctx, c.Meter)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	s := &Server{
+		c: c, metrics: ms, ctx: ctx, cancel: cancel,
+		node: strconv.FormatUint(rand.Uint64(), 36), poke: make(chan struct{}, 1),
+		conns: map[*conn]struct{}{}, users: map[string]*user{},
+		wheel: newWheel(c.Tick),
+	}
+	s.wg.Go(s.turn)
+	s.wg.Go(s.recheck)
+	return s, nil
+}
+
+// ServeHTTP upgrades a request and returns; the connection lives on.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !allowedOrigin(r, s.c.Origins) {
+		s.metrics.denied("origin")
+		Problem(w, http.StatusForbidden, "origin-refused", "This origin may not connect",
+			"Send an Origin header that is the address of this server, or one of ALLOWED_ORIGINS.")
+		return
+	}
+	if s.isDraining() {
+		w.Header().Set("Retry-After", "1")
+		Problem(w, http.StatusServiceUnavailable, "draining", "This server is going away", "Connect again: another one will answer.")
+		return
+	}
+	if !isUpgrade(r) {
+		w.Header().Set("Upgrade", "websocket")
+		Problem(w, http.StatusUpgradeRequired, "upgrade-required", "This address speaks WebSocket",
+			"Connect with a WebSocket client.")
+		return
+	}
+	who, err := s.c.Auth.Identify(r.Context(), r)
+	if err != nil && !errors.Is(err, ErrUnauthenticated) {
+		s.c.Log.WarnContext(r.Context(), "connection refused: nobody can tell who it is", slog.Any("error", err))
+		w.Header().Set("Retry-After", "2")
+		Problem(w, http.StatusServiceUnavailable, "unavailable", "Sign-ins cannot be checked at the moment", "Try again in a few seconds.")
+		return
+	}
+	nc, rw, _, err2 := ws.HTTPUpgrader{}.Upgrade(r, w)
+	if err2 != nil {
+		if nc != nil {
+			_ = nc.Close() // it has been answered
+		}
+		return
+	}
+	switch v := r.URL.Query().Get("v"); {
+	case err != nil:
+		// Only now: a browser does not tell the page why a handshake failed.
+		s.metrics.denied("unauthenticated")
+		s.farewell(nc, closeUnauthenticated)
+	case v != "" && v != "1":
+		s.farewell(nc, closeVersion)
+	default:
+		s.adopt(nc, rw, who)
+	}
+}
+
+// isUpgrade reports whether r asks for a WebSocket at all; the rest of the
+// handshake is checked by the codec.
+func isUpgrade(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// farewell closes a connection that never was one.
+func (s *Server) farewell(nc net.Conn, code int) {
+	s.wg.Go(func() {
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(goodbye))
+		if _, err := nc.Write(closeFrame(code)); err == nil {
+			_, _ = io.CopyN(io.Discard, nc, 4096) // the client's own close frame
+		}
+	})
+}
+
+// adopt begins a connection.
+func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
+	now := time.Now()
+	c := &conn{
+		s: s, who: who, nc: nc, in: nc, born: now, heard: now,
+		id:       s.node + "-" + strconv.FormatUint(s.number.Add(1), 36),
+		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
+		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
+		channels: map[string]context.CancelFunc{},
+	}
+	if n := rw.Reader.Buffered(); n > 0 {
+		early, _ := rw.Reader.Peek(n)
+		c.in = io.MultiReader(strings.NewReader(string(early)), nc)
+	}
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw = raw
+		}
+	}
+	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	if code := s.add(c); code != 0 {
+		c.cancel()
+		s.metrics.denied("connections")
+		s.farewell(nc, code)
+		return
+	}
+	c.send(encode(helloMessage{
+		Type: "hello", Conn: c.id, PingMs: s.c.PingEvery.Milliseconds(),
+		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
+	}))
+	c.send(status(s.up.Load()))
+	s.wg.Go(c.serve)
+}
+
+// add registers a connection; the result is a code to refuse it with, or 0.
+func (s *Server) add(c *conn) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining || s.ctx.Err() != nil {
+		return closeDrain
+	}
+	u := s.users[c.who.UserID]
+	if u != nil && len(u.conns) >= s.c.PerUser {
+		return closeTooMany
+	}
+	if u == nil {
+		u = s.watch(c.who.UserID)
+	}
+	u.conns[c] = struct{}{}
+	s.conns[c] = struct{}{}
+	s.wheel.put(c, c.nextPing)
+	s.metrics.opened()
+	return 0
+}
+
+func (s *Server) remove(c *conn, code int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if u := s.users[c.who.UserID]; u != nil {
+		if delete(u.conns, c); len(u.conns) == 0 {
+			delete(s.users, c.who.UserID)
+			u.cancel()
+		}
+	}
+	s.wheel.drop(c)
+	s.metrics.ended(code)
+	if s.left != nil && len(s.conns) == 0 {
+		close(s.left)
+		s.left = nil
+	}
+}
+
+// all returns the connections of now.
+func (s *Server) all() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
+}
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// Connections returns how many there are.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// SetUp tells everybody whether the broker is reachable. When it comes back,
+// sessions and memberships are checked: their ends may have been missed.
+func (s *Server) SetUp(up bool) {
+	if s.up.Swap(up) == up {
+		return
+	}
+	message := status(up)
+	for _, c := range s.all() {
+		c.send(message)
+	}
+	if up {
+		s.Recheck()
+	}
+}
+
+// Drain asks clients to connect elsewhere, each after a delay that is uniform
+// over window, and closes those that are left when ctx ends.
+func (s *Server) Drain(ctx context.Context, window time.Duration) {
+	began := time.Now()
+	s.mu.Lock()
+	s.draining = true
+	var left chan struct{}
+	if len(s.conns) > 0 {
+		left = make(chan struct{})
+		s.left = left
+	}
+	s.mu.Unlock()
+	if left != nil {
+		deadline := window + window/2
+		if at, ok := ctx.Deadline(); ok {
+			deadline = max(0, time.Until(at))
+			window = min(window, deadline*2/3)
+		}
+		for _, c := range s.all() {
+			c.send(encode(drainMessage{Type: "drain", ReconnectAfter: rand.N(window + 1).Milliseconds(), Deadline: deadline.Milliseconds()}))
+		}
+		t := time.NewTimer(deadline)
+		defer t.Stop()
+		select {
+		case <-left:
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+	for _, c := range s.all() {
+		c.close(closeDrain)
+	}
+	s.metrics.drains.Record(s.ctx, time.Since(began).Seconds())
+}
+
+// Close closes every connection and waits for their goroutines.
+func (s *Server) Close() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		c.close(closeDrain)
+	}
+	s.cancel()
+	s.wg.Wait()
+}
+
+// Problem answers with an RFC 9457 problem.
+func Problem(w http.ResponseWriter, status int, code, title, detail string) {
+	body, err := json.Marshal(map[string]any{
+		"type": "about:blank", "status": status, "code": code, "title": title, "detail": detail,
+	})
+	if err != nil {
+		panic("socket: encode problem: " + err.Error()) // only texts and a number
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(body)
+}

@@ -1,0 +1,372 @@
+package socket
+
+import (
+	"errors"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+)
+
+const (
+	writeSize   = 32 << 10 // at most so much goes into one write of a backlog
+	writeStep   = 5 * time.Second
+	controlSize = 64 << 10 // control messages that may wait
+	goodbye     = time.Second
+)
+
+var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeSize); return &b }}
+
+// queued is a message that waits for the reader. Control messages have no frame.
+type queued struct {
+	frame *hub.Frame
+	wire  []byte
+}
+
+// outbox is what is on its way to a client. conn.mu guards it.
+type outbox struct {
+	rest     []byte // of a message that the kernel took in part
+	queue    []queued
+	bytes    int // of queue
+	control  int // of these, control messages
+	draining bool
+	behind   map[string]struct{} // channels to catch up with once there is room
+	catching bool
+	closing  bool // a close frame is the last thing sent
+	closed   bool
+}
+
+// Offer implements [hub.Member].
+func (c *conn) Offer(f *hub.Frame) (lost *hub.Frame) {
+	wire := f.Wire(textFrame)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.closed {
+		return nil
+	}
+	if !c.draining {
+		c.writeOrDrain(wire)
+		return nil
+	}
+	if !c.room(len(wire)) {
+		c.s.metrics.spilled(f)
+		c.makeRoom(f)
+		if !c.room(len(wire)) {
+			if !f.Stored() {
+				return nil
+			}
+			return c.spill(f)
+		}
+	}
+	c.enqueue(queued{frame: f, wire: wire})
+	return nil
+}
+
+// send sends a control message. Clients that let these pile up are cut off.
+func (c *conn) send(wire []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closing || c.closed:
+	case !c.draining:
+		c.writeOrDrain(wire)
+	case c.control+len(wire) > controlSize:
+		c.abort(closeSlow)
+	default:
+		c.enqueue(queued{wire: wire})
+	}
+}
+
+// writeOrDrain writes without waiting; what the kernel does not take is left
+// to a goroutine. c.mu is held, and nothing is queued.
+func (c *conn) writeOrDrain(wire []byte) {
+	n := 0
+	if c.raw != nil {
+		var err error
+		if n, err = writeNow(c.raw, wire); err != nil {
+			c.fail()
+			return
+		}
+	}
+	if n < len(wire) {
+		c.rest = wire[n:]
+		c.startDraining()
+	}
+}
+
+func (c *conn) enqueue(q queued) {
+	c.queue = append(c.queue, q)
+	c.bytes += len(q.wire)
+	if q.frame == nil {
+		c.control += len(q.wire)
+	}
+	c.s.metrics.queueBytes(int64(len(q.wire)))
+}
+
+// forget removes queued frames; c.mu is held.
+func (c *conn) forget(which func(f *hub.Frame) bool) (first *hub.Frame) {
+	c.queue = slices.DeleteFunc(c.queue, func(q queued) bool {
+		if q.frame == nil || !which(q.frame) {
+			return false
+		}
+		if first == nil {
+			first = q.frame
+		}
+		c.bytes -= len(q.wire)
+		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		return true
+	})
+	return first
+}
+
+func (c *conn) room(n int) bool {
+	return len(c.queue) < c.s.c.QueueLen && c.bytes+n <= c.s.c.QueueBytes
+}
+
+// makeRoom forgets what a slow reader need not see: of Latest events all but
+// the newest of their kind in a channel, and Ephemeral ones. c.mu is held.
+func (c *conn) makeRoom(incoming *hub.Frame) {
+	type kind struct{ channel, event string }
+	newest := map[kind]*hub.Frame{}
+	for _, q := range c.queue {
+		if q.frame != nil && q.frame.Class == event.Latest {
+			newest[kind{q.frame.Channel, q.frame.Event}] = q.frame
+		}
+	}
+	if incoming.Class == event.Latest {
+		newest[kind{incoming.Channel, incoming.Event}] = incoming
+	}
+	c.forget(func(f *hub.Frame) bool {
+		switch f.Class {
+		case event.Ephemeral:
+			return true
+		case event.Latest:
+			return newest[kind{f.Channel, f.Event}] != f
+		}
+		return false
+	})
+}
+
+// spill forgets what waits of f's channel, to be read again from its history.
+// It returns where to begin. c.mu is held.
+func (c *conn) spill(f *hub.Frame) *hub.Frame {
+	first := c.forget(func(q *hub.Frame) bool { return q.Channel == f.Channel && q.Stored() })
+	if first == nil {
+		return f
+	}
+	return first
+}
+
+// purge forgets what waits of channels with a prefix.
+func (c *conn) purge(prefix string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forget(func(f *hub.Frame) bool { return strings.HasPrefix(f.Channel, prefix) })
+}
+
+// Behind implements [hub.Member].
+func (c *conn) Behind(channel string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.closed {
+		return
+	}
+	if c.behind == nil {
+		c.behind = map[string]struct{}{}
+	}
+	c.behind[channel] = struct{}{}
+	if !c.draining {
+		c.startCatchingUp()
+	}
+}
+
+// Reset implements [hub.Member].
+func (c *conn) Reset(channel, reason string, at event.Position) {
+	c.send(encode(resetMessage{Type: "reset", Ch: channel, Reason: reason, Offset: at.String()}))
+}
+
+// startCatchingUp reads what was lost, in one goroutine; c.mu is held.
+func (c *conn) startCatchingUp() {
+	if c.catching || len(c.behind) == 0 {
+		return
+	}
+	c.catching = true
+	c.s.wg.Go(func() {
+		for {
+			c.mu.Lock()
+			var channel string
+			for channel = range c.behind {
+				break
+			}
+			if channel == "" || c.draining || c.closing || c.closed {
+				c.catching = false // whoever ends draining starts again
+				c.mu.Unlock()
+				return
+			}
+			delete(c.behind, channel)
+			c.mu.Unlock()
+			// An error means that the connection has ended.
+			_ = c.s.c.Hub.CatchUp(c.ctx, c, channel)
+		}
+	})
+}
+
+// startDraining hands the writing side to a goroutine until nothing waits any
+// more; c.mu is held.
+func (c *conn) startDraining() {
+	c.draining = true
+	c.s.wg.Go(c.drain)
+}
+
+func (c *conn) drain() {
+	buf := writeBuffers.Get().(*[]byte) //nolint:forcetypeassert // only these are put
+	defer writeBuffers.Put(buf)
+	progress := time.Now()
+	for {
+		b, last := c.next((*buf)[:0])
+		if len(b) == 0 {
+			return
+		}
+		for len(b) > 0 {
+			c.deadline(writeStep)
+			n, err := c.nc.Write(b)
+			if b = b[n:]; n > 0 {
+				progress = time.Now()
+			}
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				c.mu.Lock()
+				c.fail()
+				c.mu.Unlock()
+				return
+			}
+			if c.impatient(time.Since(progress)) {
+				return
+			}
+		}
+		if last {
+			c.linger()
+			return
+		}
+	}
+}
+
+// next moves what waits into b, as much as one write takes; last reports that
+// a close frame is at its end. When nothing waits, draining is over.
+func (c *conn) next(b []byte) (_ []byte, last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil, false
+	}
+	b = append(b, c.rest...)
+	c.rest = nil
+	n := 0
+	for _, q := range c.queue {
+		if len(b) > 0 && len(b)+len(q.wire) > writeSize {
+			break
+		}
+		b = append(b, q.wire...)
+		c.bytes -= len(q.wire)
+		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		if q.frame == nil {
+			c.control -= len(q.wire)
+		}
+		n++
+	}
+	c.queue = slices.Delete(c.queue, 0, n)
+	if len(b) > 0 {
+		return b, c.closing && len(c.queue) == 0
+	}
+	c.queue, c.draining = nil, false
+	_ = c.nc.SetWriteDeadline(time.Time{})
+	c.startCatchingUp()
+	return nil, false
+}
+
+func (c *conn) deadline(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		d = min(d, goodbye)
+	}
+	_ = c.nc.SetWriteDeadline(time.Now().Add(min(d, c.s.c.SlowAfter)))
+}
+
+// impatient gives up on a reader that has taken nothing for too long.
+func (c *conn) impatient(quiet time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		c.fail()
+		return true
+	}
+	if quiet < c.s.c.SlowAfter {
+		return false
+	}
+	// The frame that it took half of makes a close frame unreadable: only the
+	// end of the connection tells it.
+	c.code = closeSlow
+	c.fail()
+	return true
+}
+
+// close sends a close frame after dropping what waits, since all of it can be
+// read again on another connection.
+func (c *conn) close(code int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.abort(code)
+}
+
+// abort is close; c.mu is held.
+func (c *conn) abort(code int) {
+	if c.closing || c.closed {
+		return
+	}
+	c.closing, c.code = true, code
+	c.forget(func(*hub.Frame) bool { return true })
+	c.queue = slices.DeleteFunc(c.queue, func(q queued) bool {
+		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		return true
+	})
+	c.bytes, c.control = 0, 0
+	wire := closeFrame(code)
+	if c.draining {
+		c.enqueue(queued{wire: wire})
+		_ = c.nc.SetWriteDeadline(time.Now().Add(goodbye)) // also of the write under way
+		return
+	}
+	if c.writeOrDrain(wire); !c.draining && !c.closed {
+		_ = c.nc.SetReadDeadline(time.Now().Add(goodbye))
+	}
+}
+
+// linger waits a moment for the client's answer to the close frame.
+func (c *conn) linger() {
+	if tcp, ok := c.nc.(*net.TCPConn); ok {
+		_ = tcp.CloseWrite()
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(goodbye))
+}
+
+// fail ends the connection at once; c.mu is held. The reading goroutine sees
+// the end and cleans up.
+func (c *conn) fail() {
+	if c.closed {
+		return
+	}
+	c.closed = true
+	for _, q := range c.queue {
+		c.s.metrics.queueBytes(-int64(len(q.wire)))
+	}
+	c.queue, c.rest, c.bytes, c.control = nil, nil, 0, 0
+	_ = c.nc.Close()
+}

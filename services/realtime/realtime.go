@@ -1,0 +1,108 @@
+// Package realtime brings events to browsers over WebSockets.
+//
+// # Guarantees
+//
+// A client that follows a channel gets every durable event of it once and in
+// order, or a reset that says to load the state again. That holds while the
+// connection lasts, over reconnects that resume from the last offset, for
+// clients too slow to keep up, and while the broker is away and after it has
+// come back, with or without its data.
+//
+// Who is removed from a team, or whose session is revoked, gets nothing more
+// once the event that says so has been delivered to this node.
+//
+// # Not guaranteed
+//
+// Order between channels; delivery of ephemeral events; that a client sees
+// every one of several latest events.
+package realtime
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
+)
+
+// Server serves WebSockets.
+type Server struct {
+	c       Config
+	hub     *hub.Hub
+	sockets *socket.Server
+	unwatch func()
+	handler http.Handler
+}
+
+// New returns a server that follows the broker. It lives until Close, whatever
+// becomes of ctx: connections are drained after the process was told to stop.
+func New(ctx context.Context, c Config) (*Server, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	c = c.withDefaults()
+	ctx = context.WithoutCancel(ctx)
+	s := &Server{c: c}
+	// The feed tells the sockets, and they are made after it: nothing is
+	// delivered before the first of them subscribes.
+	f, err := feed.New(feed.Options{
+		Broker:      c.Broker,
+		Delivered:   func(m event.Message) { s.sockets.Delivered(m) },
+		Interrupted: func(channel string) { s.sockets.Interrupted(channel) },
+		Log:         c.Log, Tracer: c.Tracer, Meter: c.Meter,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up feed: %w", err)
+	}
+	s.hub = hub.New(ctx, f)
+	s.sockets, err = socket.New(ctx, socket.Config{
+		Hub: s.hub, Auth: auth{db: c.DB.SQL(), sessions: c.Sessions}, Origins: c.Origins,
+		PerUser: c.Limits.PerUser, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
+		PingEvery: c.Limits.PingEvery, PongWithin: c.Limits.PongWithin, SlowAfter: c.Limits.SlowAfter,
+		MaxAge: c.Limits.MaxAge, Recheck: c.Limits.Recheck, Tick: c.Limits.Tick,
+		Log: c.Log, Tracer: c.Tracer, Meter: c.Meter,
+	})
+	if err != nil {
+		s.hub.Close()
+		return nil, fmt.Errorf("set up sockets: %w", err)
+	}
+	s.unwatch = c.Broker.Watch(s.sockets.SetUp)
+	mux := http.NewServeMux()
+	mux.Handle("/rt/v1/ws", s.sockets)
+	mux.HandleFunc("/rt/v1/events", func(w http.ResponseWriter, _ *http.Request) {
+		socket.Problem(w, http.StatusNotImplemented, "use-websocket", "Server-sent events are not served",
+			"Connect to /rt/v1/ws with a WebSocket; without one, load the state again from the API every so often.")
+	})
+	mux.HandleFunc("/rt/", func(w http.ResponseWriter, _ *http.Request) {
+		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws.")
+	})
+	s.handler = mux
+	return s, nil
+}
+
+// Handler serves /rt/v1/ws. Its connections are hijacked: the HTTP server does
+// not know of them, and only Drain and Close end them.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Connections returns how many clients are connected.
+func (s *Server) Connections() int { return s.sockets.Connections() }
+
+// Drain refuses new connections, asks clients to connect elsewhere, spread
+// over the drain window, and returns when all have left. Those that are still
+// there at the deadline of ctx, or half a window late, are closed.
+func (s *Server) Drain(ctx context.Context) error {
+	s.sockets.Drain(ctx, s.c.DrainWindow)
+	return nil
+}
+
+// Close closes every connection and waits until all is quiet. Drain comes
+// first where clients are to notice nothing.
+func (s *Server) Close() error {
+	s.unwatch()
+	s.sockets.Close()
+	s.hub.Close()
+	return nil
+}
