@@ -104,7 +104,7 @@ func TestBadInputIsToldWhatToChange(t *testing.T) {
 		{"an id of nothing", "GET", "/habits/019aa000-0000-7000-8000-000000000000", nil, nil, 404, "not-found", "not yours"},
 		{"an address of nothing", "GET", "/habit", nil, nil, 404, "no-such-address", "/docs"},
 		{"a method of nothing", "PUT", "/habits", object{}, nil, 405, "method-not-allowed", "Allow"},
-		{"a cursor that is none", "GET", "/teams/x/activity?before=';--", nil, nil, 422, "validation-failed", "before"},
+		{"a cursor that is none", "GET", "/teams/x/activity?before=first", nil, nil, 422, "validation-failed", "before"},
 		{"a page of none", "GET", "/teams/x/activity?limit=0", nil, nil, 422, "validation-failed", "limit"},
 		{"an invitation that is none", "POST", "/invites/lookup", object{"token": "0123456789abcdef"}, nil, 404, "invite-invalid", "new link"},
 		{"an operation id of another change", "PUT", record, object{"client_op_id": "used-before", "state": "skip"}, nil, 422, "operation-reused", "new id"},

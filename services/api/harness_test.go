@@ -114,8 +114,10 @@ func newWorld(t *testing.T, url string, tracers ...trace.TracerProvider) *world 
 	w.clock.Set(time.Date(2026, time.November, 18, 12, 0, 0, 0, time.UTC))
 	log := slog.New(slog.NewTextHandler(w.log, nil))
 	c := db.Config{URL: url}
+	cached := []tiered.Option{tiered.WithL1(16 << 20)}
 	if len(tracers) > 0 {
 		c.Tracer = tracers[0]
+		cached = append(cached, tiered.WithTracerProvider(tracers[0]))
 	}
 	var err error
 	if w.db, err = db.Open(ctx, c); err != nil {
@@ -126,7 +128,7 @@ func newWorld(t *testing.T, url string, tracers ...trace.TracerProvider) *world 
 		t.Fatal(err)
 	}
 	w.store = store.New(w.db, store.Options{Now: w.clock.Now})
-	if w.cache, err = tiered.Open(ctx, tiered.WithL1(16<<20)); err != nil {
+	if w.cache, err = tiered.Open(ctx, cached...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { must(t, w.cache.Close(context.WithoutCancel(ctx))) })

@@ -163,7 +163,7 @@ func humaError(status int, msg string, errs ...error) huma.StatusError {
 			}
 		}
 	}
-	if n := len(p.Errors); n > 0 && p.Status < 500 {
+	if n := len(p.Errors); n > 0 && (p.Status == http.StatusUnprocessableEntity || p.Status == http.StatusBadRequest) {
 		e := p.Errors[0]
 		p.Detail = strings.TrimPrefix(e.Location, "body.") + ": " + e.Message
 		if n > 1 {
