@@ -1,3 +1,85 @@
 // Package tiered is a read-through cache in two tiers: this process's memory,
-// and a Redis that every replica shares.
+// and a Redis that every replica shares. What makes it worth having is what it
+// never does: it never lets a slow load overwrite a newer write, on any node
+// and in either tier; it never fails for lack of Redis unless told to; and it
+// never serves a value beyond a bound that is written down here.
+//
+// A [Store] is opened once per process. Each kind of value gets a [Cache], a
+// typed namespace of the store:
+//
+//	store, err := tiered.Open(ctx, tiered.WithRedis(client))
+//	users, err := tiered.New[int64, User](store, "users",
+//		tiered.WithDefaults(tiered.TTL(time.Hour), tiered.L1TTL(time.Minute)))
+//	u, err := users.GetOrLoad(ctx, id, loadUser, tiered.Tags("team:7"))
+//
+// # Guarantees
+//
+//   - Read your writes. After Set, Delete, InvalidateTags or Clear returns,
+//     this process serves nothing older, whoever asks.
+//   - Fencing. A load that began before a write of its key, or before one of
+//     its tags was invalidated, is given to those who already waited for it
+//     and is not stored: not in Redis, whichever process wrote, and not in
+//     memory for longer than the write's message is on its way. Those who ask
+//     after the write start a new load.
+//   - Staleness of other processes. With the backplane up: one message
+//     latency. With a subscription that broke: none beyond the time it takes
+//     to notice, because every read of memory then asks Redis by one header
+//     read. With one that is silently dead: at most 2.5 s, the canary's
+//     window. With Redis away: the L1TTL.
+//   - Expiry. Nothing is served past its TTL, nor from memory past its L1TTL,
+//     nor from memory longer than Redis would have kept it.
+//   - One load. Of concurrent calls for a key in one process, one loads. Each
+//     waits only as long as its own context allows, and the load goes on while
+//     anybody waits. A panic or a runtime.Goexit in a loader reaches those who
+//     wait as a [*PanicError] and nobody else.
+//   - A damaged, foreign or differently typed entry in Redis is a miss and a
+//     count, never an error and never another value. Entries are bound to
+//     their keys and carry a checksum.
+//   - Without Redis (WithRedisRequired(false), the default) no call fails. A
+//     call costs at most the L2 timeout for each of its round trips until the
+//     breaker opens, and nothing after that. Deletes, sets and invalidations
+//     made meanwhile are not undone when Redis returns: nothing older is read
+//     from it until it has been told.
+//   - A hit in memory allocates nothing, and neither logs, traces nor locks
+//     anything of this package.
+//
+// # Not guaranteed
+//
+//   - That a value stays. Memory evicts by use and size, Redis by its own
+//     policy; both are caches.
+//   - That a load is stored. One that took longer than the lease (30 s, or
+//     [DistributedLease]) is not.
+//   - Mutual exclusion. [DistributedLease] saves work; a process that waits
+//     too long loads for itself.
+//   - Writes of a process that dies while Redis is away. What it had not yet
+//     told Redis is lost with it, and other processes learn of it by the TTL.
+//   - Writes that Redis acknowledged and then lost in a failover, until the
+//     entries' TTL.
+//   - Transactions between keys, or with the source. Write to the source
+//     first, then Delete or Set here.
+//   - More than 10,000 lost writes. Beyond that the namespaces concerned are
+//     cleared when Redis returns: too much is forgotten, never too little.
+//
+// # Values
+//
+// Values are shared between all who read them and must not be changed, unless
+// the cache has [WithCloner]. They are encoded with JSON unless [WithCodec]
+// says otherwise; raise its schema number when the type changes in a way that
+// old entries must not be read. A key is a string that is not empty, or an
+// integer.
+//
+// # How it works
+//
+// Every entry has a version, a hybrid logical clock in microseconds that
+// Redis's own clock drives. A load asks Redis for a lease, whose token is the
+// version the value will have; storing the value needs the lease to be there
+// still. Set and Delete take a higher version, remove the lease and publish
+// the change in one script, so that there is no moment in which one has
+// happened without the others. Tags are versions too: an entry holds those its
+// tags had before its load began, and is valid while they are equal. That is
+// also how Clear works, in constant time.
+//
+// Memory is ristretto behind an overlay that makes its queued writes
+// immediate; see the comments in local.go, and in entry.go the form of an
+// entry in Redis.
 package tiered

@@ -1,0 +1,82 @@
+package tiered_test
+
+import (
+	"context"
+	"math/rand"
+	"testing"
+	"time"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/dgraph-io/ristretto/v2"
+)
+
+// The bar: a hit costs at most 1.3 times a raw ristretto Get with a TTL.
+func BenchmarkHit(b *testing.B) {
+	const keys = 16 << 10
+	zipf := rand.NewZipf(rand.New(rand.NewSource(1)), 1.1, 1, keys-1)
+	order := make([]int, 1<<16)
+	for i := range order {
+		order[i] = int(zipf.Uint64())
+	}
+	b.Run("cache=ristretto", func(b *testing.B) {
+		rc, err := ristretto.NewCache(&ristretto.Config[int, int]{NumCounters: 10 * keys, MaxCost: 64 << 20, BufferItems: 64})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer rc.Close()
+		for k := range keys {
+			rc.SetWithTTL(k, k, 1, time.Hour)
+			if k%1000 == 0 {
+				rc.Wait()
+			}
+		}
+		rc.Wait()
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := rand.Int(); pb.Next(); i++ {
+				_, _ = rc.Get(order[i%len(order)])
+			}
+		})
+	})
+	b.Run("cache=tiered", func(b *testing.B) {
+		c, err := tiered.New[int, int](open(b), "n")
+		if err != nil {
+			b.Fatal(err)
+		}
+		ctx := context.Background()
+		for k := range keys {
+			_ = c.Set(ctx, k, k)
+		}
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			for i := rand.Int(); pb.Next(); i++ {
+				_, _ = c.Get(ctx, order[i%len(order)])
+			}
+		})
+	})
+}
+
+func BenchmarkMiss(b *testing.B) {
+	c := cache[string](b, node(b, shared), "n")
+	b.Run("op=get", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = c.Get(context.Background(), "absent")
+		}
+	})
+	b.Run("op=set", func(b *testing.B) {
+		for b.Loop() {
+			_ = c.Set(context.Background(), "k", "v")
+		}
+	})
+	r := shared.Client(b)
+	b.Run("op=bare GET", func(b *testing.B) {
+		for b.Loop() {
+			_ = r.Get(context.Background(), "absent").Err()
+		}
+	})
+	b.Run("op=bare SET", func(b *testing.B) {
+		for b.Loop() {
+			_ = r.Set(context.Background(), "k", "v", 0).Err()
+		}
+	})
+}

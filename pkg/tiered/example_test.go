@@ -1,0 +1,135 @@
+package tiered_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/redis/go-redis/v9"
+)
+
+type User struct {
+	ID   int64
+	Name string
+}
+
+// A cache in front of a database. Without WithRedis it is memory only.
+func Example() {
+	ctx := context.Background()
+	store, err := tiered.Open(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer store.Close(ctx)
+
+	users, err := tiered.New[int64, User](store, "users",
+		tiered.WithDefaults(tiered.TTL(time.Hour), tiered.Jitter(0.1)))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	load := func(_ context.Context, id int64, _ *tiered.Load[User]) (User, error) {
+		fmt.Println("reading the database")
+		return User{ID: id, Name: "Mira"}, nil
+	}
+	for range 2 {
+		u, err := users.GetOrLoad(ctx, 7, load)
+		fmt.Println(u.Name, err)
+	}
+	// Output:
+	// reading the database
+	// Mira <nil>
+	// Mira <nil>
+}
+
+// Redis as the second tier, with a client that gives up soon.
+func ExampleWithRedis() {
+	ctx := context.Background()
+	client := redis.NewClient(&redis.Options{
+		Addr:                  shared.Addr(),
+		DialTimeout:           500 * time.Millisecond,
+		ReadTimeout:           250 * time.Millisecond,
+		WriteTimeout:          250 * time.Millisecond,
+		MaxRetries:            -1,
+		ContextTimeoutEnabled: true,
+	})
+	defer client.Close()
+	store, err := tiered.Open(ctx, tiered.WithRedis(client), tiered.WithPrefix("example"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer store.Close(ctx) // before the client
+	names, err := tiered.New[string, string](store, "names")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(names.Set(ctx, "7", "Mira"))
+	fmt.Println(names.Get(ctx, "7", tiered.SkipL1())) // as another process would
+	fmt.Println(store.Health().Status)
+	// Output:
+	// <nil>
+	// Mira <nil>
+	// healthy
+}
+
+// Tags invalidate entries of any namespace together.
+func ExampleStore_InvalidateTags() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	pages, _ := tiered.New[string, string](store, "pages")
+
+	_ = pages.Set(ctx, "/feed", "three ticks", tiered.Tags("team:7"))
+	_ = pages.Set(ctx, "/about", "about us")
+	_ = store.InvalidateTags(ctx, "team:7")
+
+	_, err := pages.Get(ctx, "/feed")
+	fmt.Println(errors.Is(err, tiered.ErrMiss))
+	about, _ := pages.Get(ctx, "/about")
+	fmt.Println(about)
+	// Output:
+	// true
+	// about us
+}
+
+// A loader says with ErrNotFound that there is no such thing, which is cached
+// as well, and with Load.Set what it has learnt about its entry.
+func ExampleLoader() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	users, _ := tiered.New[int64, User](store, "users", tiered.WithDefaults(tiered.NegativeTTL(time.Minute)))
+
+	load := func(_ context.Context, id int64, l *tiered.Load[User]) (User, error) {
+		if id > 100 {
+			return User{}, fmt.Errorf("user %d: %w", id, tiered.ErrNotFound)
+		}
+		l.Set(tiered.TTL(time.Duration(id) * time.Minute))
+		return User{ID: id}, nil
+	}
+	_, err := users.GetOrLoad(ctx, 101, load)
+	fmt.Println(err)
+	_, err = users.Get(ctx, 101)
+	fmt.Println(err)
+	// Output:
+	// user 101: tiered: not found
+	// tiered: not found
+}
+
+// Clear empties a namespace in constant time, in every process.
+func ExampleCache_Clear() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	names, _ := tiered.New[int, string](store, "names")
+	_ = names.Set(ctx, 1, "Mira")
+	_ = names.Clear(ctx)
+	_, err := names.Get(ctx, 1)
+	fmt.Println(err)
+	// Output: tiered: miss
+}
