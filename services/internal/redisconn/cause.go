@@ -168,6 +168,9 @@ func isCertificate(err error) bool {
 }
 
 func isTLS(err error) bool {
+	if _, ok := errors.AsType[*handshakeError](err); ok {
+		return true
+	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return true
 	}

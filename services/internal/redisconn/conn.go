@@ -206,7 +206,8 @@ func (c *Conn) Close() error {
 // clientOptions is one set for every mode; retries are few, since a caller
 // that waits for Redis is worse off than one that goes without.
 func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
-	o := &redis.UniversalOptions{
+	return &redis.UniversalOptions{
+		Dialer:                dialer(c.cfg.TLS),
 		Addrs:                 c.cfg.Addrs,
 		ClientName:            c.name,
 		DB:                    c.cfg.DB,
@@ -234,10 +235,6 @@ func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
 			Mode: maintnotifications.ModeDisabled,
 		},
 	}
-	if c.cfg.TLS != nil {
-		o.TLSConfig = c.cfg.TLS.Clone()
-	}
-	return o
 }
 
 // firstLook fails only for a required Redis. Some causes pass by themselves

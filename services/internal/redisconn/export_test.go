@@ -1,0 +1,4 @@
+package redisconn
+
+// ParseInfo is parseInfo for tests.
+var ParseInfo = parseInfo
