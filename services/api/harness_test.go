@@ -55,6 +55,7 @@ func (c *clock) Advance(d time.Duration) { c.now.Add(int64(d)) }
 // over HTTP. Its clock starts on Wednesday 2026-11-18, 12:00 UTC.
 type world struct {
 	url      string
+	api      *api.API
 	db       *db.DB
 	store    *store.Store
 	cache    *tiered.Store
@@ -151,6 +152,7 @@ func newWorld(t *testing.T, url string, tracers ...trace.TracerProvider) *world 
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.api = a
 	srv := httptest.NewServer(a.Handler())
 	t.Cleanup(srv.Close)
 	w.url = srv.URL

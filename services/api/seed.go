@@ -88,14 +88,14 @@ type custom struct {
 
 var crew = []person{
 	{"Mira Lindqvist", DemoEmail, "Europe/Stockholm", team.Owner, 0, []custom{
-		{Draft: yesno("Morning run", "run", "coral", habit.Plan{Type: habit.NPerWeek, N: 3}, habit.Team), odds: 48, weekend: 55, notes: []string{"Harbor loop", "Headwind all the way"}},
+		{Draft: yesno("Morning run", "run", "coral", habit.Plan{Type: habit.NPerWeek, N: 3}, habit.Team), odds: 64, weekend: 72, notes: []string{"Harbor loop", "Headwind all the way"}},
 		{Draft: amount(habit.Count, "Read 20 pages", "pages", "book", "blue", 20, habit.Plan{Type: habit.Daily}, habit.Team), odds: 82, weekend: 90, low: 8, high: 46},
 		{Draft: yesno("Evening journal", "write", "violet", habit.Plan{Type: habit.Daily}, habit.Private), odds: 74, weekend: 62},
 	}},
 	{"Jonas Weber", "jonas@demo.crewbeat.example", "Europe/Berlin", team.Manager, 0, []custom{
 		{Draft: yesno("Close the day's log", "check", "teal", habit.Plan{Type: habit.Weekdays, Weekdays: []int{1, 2, 3, 4, 5}}, habit.Team), odds: 91, weekend: 0},
 		{Draft: limit("Coffee, two at most", "cups", "coffee", "amber", 2, habit.Private), odds: 94, weekend: 90, low: 0, high: 3},
-		{Draft: yesno("Strength training", "strength", "rose", habit.Plan{Type: habit.NPerWeek, N: 2}, habit.Team), odds: 32, weekend: 30},
+		{Draft: yesno("Strength training", "strength", "rose", habit.Plan{Type: habit.NPerWeek, N: 2}, habit.Team), odds: 45, weekend: 40},
 	}},
 	{"Aylin Demir", "aylin@demo.crewbeat.example", "Europe/Istanbul", team.Regular, 180, []custom{
 		{Draft: amount(habit.Duration, "Practice German", "min", "language", "green", 20, habit.Plan{Type: habit.Weekdays, Weekdays: []int{1, 2, 4, 5}}, habit.Team), odds: 84, weekend: 0, low: 12, high: 40},
@@ -108,7 +108,7 @@ var crew = []person{
 	}},
 	{"Lena Okafor", "lena@demo.crewbeat.example", "Europe/London", team.Regular, 0, []custom{
 		{Draft: yesno("Stretch before the shift", "leaf", "green", habit.Plan{Type: habit.Daily}, habit.Named), odds: 86, weekend: 70},
-		{Draft: yesno("Deep clean the galley", "check", "slate", habit.Plan{Type: habit.NPerMonth, N: 2}, habit.Named), odds: 8, weekend: 4},
+		{Draft: yesno("Deep clean the galley", "check", "slate", habit.Plan{Type: habit.NPerMonth, N: 2}, habit.Named), odds: 14, weekend: 10},
 		{Draft: yesno("Lights out by eleven", "sleep", "blue", habit.Plan{Type: habit.Weekdays, Weekdays: []int{0, 1, 2, 3, 4}}, habit.Private), odds: 66, weekend: 60},
 	}},
 }
