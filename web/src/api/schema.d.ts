@@ -1315,6 +1315,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    "X-Realtime-Position"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1540,9 +1541,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description The ETag of what you read, or * for whatever there is. Required. */
                 "If-Match"?: string;
             };
             path: {
+                /** @description The habit. */
                 id: string;
             };
             cookie?: never;
@@ -1643,9 +1646,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description The ETag of what you read, or * for whatever there is. Required. */
                 "If-Match"?: string;
             };
             path: {
+                /** @description The habit. */
                 id: string;
             };
             cookie?: never;
@@ -1817,7 +1822,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The habit. */
                 id: string;
+                /** @description In the user's zone; not after today. */
                 day: string;
             };
             cookie?: never;
@@ -1919,7 +1926,9 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The habit. */
                 id: string;
+                /** @description In the user's zone; not after today. */
                 day: string;
             };
             cookie?: never;
@@ -2014,7 +2023,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The habit. */
                 id: string;
+                /** @description In the user's zone; not after today. */
                 day: string;
             };
             cookie?: never;
@@ -2385,6 +2396,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description The ETag of what you read, or * for whatever there is. Required. */
                 "If-Match"?: string;
             };
             path?: never;
@@ -2876,9 +2888,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description The ETag of what you read, or * for whatever there is. Required. */
                 "If-Match"?: string;
             };
             path: {
+                /** @description The team. */
                 id: string;
             };
             cookie?: never;
@@ -2991,6 +3005,7 @@ export interface operations {
             };
             header?: never;
             path: {
+                /** @description The team. */
                 id: string;
             };
             cookie?: never;
@@ -3000,6 +3015,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    "X-Realtime-Position"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3117,6 +3133,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The team. */
                 id: string;
             };
             cookie?: never;
@@ -3206,8 +3223,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                invite_id: string;
+                /** @description The team. */
                 id: string;
+                invite_id: string;
             };
             cookie?: never;
         };
@@ -3290,9 +3308,10 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The team. */
+                id: string;
                 /** @description The member. */
                 user_id: string;
-                id: string;
             };
             cookie?: never;
         };
@@ -3384,7 +3403,9 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
+                /** @description The team. */
                 id: string;
+                /** @description The member. */
                 user_id: string;
             };
             cookie?: never;

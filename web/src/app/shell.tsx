@@ -52,7 +52,8 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
             <Waypoints aria-hidden="true" className="size-4.5" />
             Traces
           </a>
-          <Link to="/settings" className="flex items-center gap-3 rounded-control border-t border-line px-3 pt-4 pb-1">
+          <hr className="border-line" />
+          <Link to="/settings" className="flex min-h-14 items-center gap-3 rounded-control px-3 hover:bg-sunken">
             <Avatar name={me.name} id={me.id} className="size-9" />
             <span className="grid min-w-0">
               <span className="truncate text-sm font-semibold">{me.name}</span>

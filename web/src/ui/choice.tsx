@@ -23,7 +23,7 @@ export function Segmented<T extends string>({
         const found = options.find((o) => o.value === next)
         if (found) onChange(found.value)
       }}
-      className="inline-flex w-full gap-1 rounded-control bg-sunken p-1"
+      className="inline-flex w-full gap-1 rounded-control bg-ink/8 p-1"
     >
       {options.map((o) => (
         <RadioGroup.Item

@@ -37,7 +37,7 @@ export function Dialog({
             wide ? 'sm:w-[36rem]' : 'sm:w-[28rem]',
           )}
         >
-          <div className="flex items-start justify-between gap-4 px-5 pt-5 sm:px-7 sm:pt-6">
+          <div className="flex items-start justify-between gap-4 px-4 pt-5 sm:px-7 sm:pt-6">
             <div className="grid gap-1 pt-1.5">
               <Radix.Title className="text-xl font-bold">{title}</Radix.Title>
               {description && <Radix.Description className="text-sm text-ink-2">{description}</Radix.Description>}
@@ -57,13 +57,13 @@ export function Dialog({
 
 /** The part of a dialog that scrolls. */
 export function DialogBody({ children }: { children: ReactNode }) {
-  return <div className="grid gap-5 overflow-y-auto overscroll-contain px-5 py-5 sm:px-7">{children}</div>
+  return <div className="grid gap-5 overflow-y-auto overscroll-contain px-4 py-5 sm:px-7">{children}</div>
 }
 
 /** The row of buttons under a dialog, always in sight. */
 export function DialogActions({ children }: { children: ReactNode }) {
   return (
-    <div className="flex flex-wrap justify-end gap-3 border-t border-line px-5 pt-4 pb-[max(1rem,env(safe-area-inset-bottom))] sm:px-7 sm:pb-5">
+    <div className="flex flex-wrap justify-end gap-3 border-t border-line px-4 pt-4 pb-[max(1rem,env(safe-area-inset-bottom))] sm:px-7 sm:pb-5">
       {children}
     </div>
   )

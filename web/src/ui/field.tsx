@@ -19,7 +19,7 @@ type Wrapped = {
 
 function Wrap({ id, label, hint, error, children }: Wrapped & { id: string; children: ReactNode }) {
   return (
-    <div className="grid gap-1.5">
+    <div className="grid content-start gap-1.5">
       <label htmlFor={id} className="text-sm font-semibold text-ink">
         {label}
       </label>

@@ -49,16 +49,26 @@ export function Ring({
   )
 }
 
-/** A small bar for each value, for a glance at a row of days. */
-export function Sparkbars({ values, label, className }: { values: readonly number[]; label: string; className?: string }) {
-  const top = Math.max(1, ...values)
-  const step = 8
+/** A bar for each day, filled as far as what was to be done is done. */
+export function DayBars({
+  label,
+  bars,
+}: {
+  label: string
+  bars: readonly { name: string; letter: string; value: number; of: number; now: boolean }[]
+}) {
+  const top = Math.max(1, ...bars.map((b) => Math.max(b.of, b.value)))
   return (
-    <svg role="img" aria-label={label} viewBox={`0 0 ${values.length * step - 3} 24`} className={className} preserveAspectRatio="none">
-      {values.map((v, i) => {
-        const height = Math.max(2, (v / top) * 24)
-        return <rect key={i} x={i * step} y={24 - height} width={5} height={height} rx={2} fill="currentColor" opacity={v > 0 ? 1 : 0.22} />
-      })}
-    </svg>
+    <div role="img" aria-label={`${label}: ${bars.map((b) => `${b.name} ${b.value} of ${b.of}`).join(', ')}`} className="grid grid-cols-7 gap-1.5">
+      {bars.map((b) => (
+        <div key={b.name} aria-hidden="true" className="grid justify-items-center gap-1.5">
+          <svg viewBox="0 0 20 56" className="h-14 w-5 text-brand">
+            <rect x="4" y={56 - Math.max(6, (56 * b.of) / top)} width="12" height={Math.max(6, (56 * b.of) / top)} rx="5" fill="currentColor" opacity="0.15" />
+            {b.value > 0 && <rect x="4" y={56 - (56 * b.value) / top} width="12" height={(56 * b.value) / top} rx="5" fill="currentColor" />}
+          </svg>
+          <span className={cx('text-xs font-semibold', b.now ? 'text-brand' : 'text-ink-3')}>{b.letter}</span>
+        </div>
+      ))}
+    </div>
   )
 }

@@ -25,7 +25,8 @@ export function SettingsPage({
   signingOut: boolean
 }) {
   return (
-    <div className="mx-auto grid max-w-3xl gap-6 px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
+    <div className="mx-auto max-w-[84rem] px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
+      <div className="grid max-w-3xl gap-6">
       <PageTitle>Settings</PageTitle>
       <Section title="You and your days" hint={`Signed in as ${me.email}`}>
         {/* Another version came from elsewhere: show it. */}
@@ -58,6 +59,7 @@ export function SettingsPage({
         <Button size="lg" onClick={onSignOut} busy={signingOut}>
           Sign out
         </Button>
+      </div>
       </div>
     </div>
   )

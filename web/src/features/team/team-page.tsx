@@ -27,7 +27,7 @@ export function TeamPage({ me, teamId, onTeam }: TeamProps) {
   const current = teamId ?? teams.data?.[0]?.team.id
 
   return (
-    <div className="mx-auto grid max-w-[72rem] gap-6 px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
+    <div className="mx-auto grid max-w-[84rem] gap-6 px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
       {teams.isPending ? (
         <TeamSkeleton />
       ) : teams.isError && !teams.data ? (

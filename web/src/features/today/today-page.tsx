@@ -7,7 +7,7 @@ import { explain } from '@/api/problem'
 import type { Dashboard, DashboardHabit, Habit, User } from '@/api/types'
 import { usePending } from '@/api/use-ticks'
 import { Button, IconButton } from '@/ui/button'
-import { Ring, Sparkbars } from '@/ui/ring'
+import { DayBars, Ring } from '@/ui/ring'
 import { Card, Empty, Failed, Loading, PageTitle, Skeleton } from '@/ui/surface'
 import { AmountDialog } from './amount-dialog'
 import { progressOf } from './cell'
@@ -117,7 +117,7 @@ function Week({
         </Button>
       </div>
 
-      <div className="grid items-start gap-6 2xl:grid-cols-[minmax(0,1fr)_20rem]">
+      <div className="grid items-start gap-6 xl:grid-cols-[minmax(0,1fr)_18rem] 2xl:grid-cols-[minmax(0,1fr)_21rem]">
         <Card aria-label="Week" aria-busy={stale || undefined} className={stale ? 'opacity-60 transition-opacity' : undefined}>
           {habits.length === 0 ? (
             <Empty
@@ -147,7 +147,7 @@ function Week({
             />
           )}
         </Card>
-        <div className="grid gap-6 md:grid-cols-2 2xl:grid-cols-1">
+        <div className="grid items-start gap-6 md:grid-cols-2 xl:grid-cols-1">
           {habits.length > 0 && <WeekSummary dashboard={dashboard} />}
           {aside}
         </div>
@@ -190,19 +190,22 @@ function WeekSummary({ dashboard }: { dashboard: Dashboard }) {
   return (
     <Card aria-label="The week so far" className="grid gap-4 p-5">
       <h2 className="text-[0.9375rem] font-bold">The week so far</h2>
-      <div className="flex items-end justify-between gap-6">
-        <p className="grid">
-          <span className="text-3xl font-bold tracking-tight">{of === 0 ? '–' : `${Math.round((100 * done) / of)} %`}</span>
-          <span className="text-sm text-ink-2">
-            {done} of {of} done
-          </span>
-        </p>
-        <Sparkbars
-          values={perDay.map((p) => p.done)}
-          label={`Done per day: ${days.map((d, i) => `${formatDay(d, { weekday: 'short' })} ${perDay[i]?.done ?? 0}`).join(', ')}`}
-          className="h-12 w-32 text-brand"
-        />
-      </div>
+      <p className="flex items-baseline gap-2.5">
+        <span className="text-3xl font-bold tracking-tight">{of === 0 ? '–' : `${Math.round((100 * done) / of)} %`}</span>
+        <span className="text-sm text-ink-2">
+          {done} of {of} done
+        </span>
+      </p>
+      <DayBars
+        label="Done per day"
+        bars={days.map((d, i) => ({
+          name: formatDay(d, { weekday: 'long' }),
+          letter: formatDay(d, { weekday: 'narrow' }),
+          value: perDay[i]?.done ?? 0,
+          of: perDay[i]?.of ?? 0,
+          now: d === today,
+        }))}
+      />
       {longest && longest.streak.current > 1 && (
         <p className="border-t border-line pt-3.5 text-sm text-ink-2">
           Longest run: <b className="font-semibold text-ink">{longest.habit.name}</b>, {longest.streak.current} {longest.streak.unit}s in a row.

@@ -12,7 +12,7 @@ import { CellMenu } from './cell-menu'
 import { amountOf, describeCell, lookOf } from './cell'
 
 // One grid for both: on a phone the seven days lie under the name, on a desktop beside it.
-const columns = 'grid grid-cols-[minmax(0,1fr)_auto_auto] md:grid-cols-[minmax(11rem,1fr)_repeat(7,minmax(2.75rem,3.25rem))_8.25rem_2.75rem] items-center'
+const columns = 'grid grid-cols-[minmax(0,1fr)_auto_auto] md:grid-cols-[minmax(9rem,1fr)_repeat(7,2.875rem)_7.75rem_2.75rem] 2xl:grid-cols-[minmax(11rem,1fr)_repeat(7,3.25rem)_8.25rem_2.75rem] items-center'
 
 export type GridActions = {
   onTap: (row: DashboardHabit, column: number, day: string) => void
@@ -88,8 +88,8 @@ export function WeekGrid({
               </span>
             ))}
           </span>
-          <span role="columnheader" className="sr-only justify-self-end pr-3 text-[0.8125rem] font-semibold text-ink-3 md:not-sr-only">
-            Streak and strength
+          <span role="columnheader" className="sr-only justify-self-end pr-14 text-[0.8125rem] font-semibold text-ink-3 md:not-sr-only">
+            Streak<span className="sr-only"> and strength</span>
           </span>
           <span role="columnheader" className="sr-only">
             More
@@ -105,7 +105,7 @@ export function WeekGrid({
             <span role="rowheader" className="flex min-w-0 items-center gap-3 pr-2">
               <HabitIcon icon={it.habit.icon} color={it.habit.color} />
               <span className="grid min-w-0">
-                <span className="truncate font-semibold">{it.habit.name}</span>
+                <span className="line-clamp-2 leading-snug font-semibold break-words">{it.habit.name}</span>
                 <span className="flex items-center gap-1.5 truncate text-[0.8125rem] text-ink-3">
                   {describeSchedule(it.habit.schedule, weekStart)}
                   {it.habit.visibility !== 'private' && (

@@ -1,0 +1,66 @@
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, beforeAll, test } from 'vitest'
+import { desktop, fillRegistration, mira, newPerson, phone, type Server, signIn, startBrowser, startServer } from './harness'
+
+// Takes the pictures that people look at: each screen, phone and desktop, light and dark.
+
+const folder = process.env.SCREENS_DIR ?? path.join(path.dirname(fileURLToPath(import.meta.url)), '../../docs/screens')
+
+let server: Server
+let browser: Browser
+
+beforeAll(async () => {
+  await mkdir(folder, { recursive: true })
+  server = await startServer({ demo: true })
+  browser = await startBrowser()
+})
+afterAll(async () => {
+  await browser?.close()
+  await server?.destroy()
+})
+
+for (const [size, viewport] of Object.entries({ phone, desktop })) {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    test(`${size}, ${colorScheme}`, async () => {
+      const open = () => newPerson(browser, server, { viewport, colorScheme, touch: size === 'phone' })
+      const shoot = async (page: Page, name: string) => {
+        await page.waitForLoadState('networkidle')
+        await page.evaluate(() => document.fonts.ready)
+        await page.screenshot({ path: path.join(folder, `${name}-${size}-${colorScheme}.png`), animations: 'disabled' })
+      }
+
+      const visitor = await open()
+      await visitor.page.goto('/login')
+      await shoot(visitor.page, 'sign-in')
+      await visitor.page.goto('/register')
+      await fillRegistration(visitor.page, 'Noor Haddad', `noor.${size}.${colorScheme}@example.org`, 'a long enough password')
+      await visitor.page.getByRole('button', { name: 'Skip for now' }).waitFor()
+      await shoot(visitor.page, 'first-run')
+      await visitor.page.getByRole('button', { name: 'Skip for now' }).click()
+      await visitor.page.getByRole('heading', { name: 'A week full of possibilities' }).waitFor()
+      await shoot(visitor.page, 'today-empty')
+      await visitor.context.close()
+
+      const { page, context } = await open()
+      await signIn(page, ...mira)
+      await page.getByRole('grid').waitFor()
+      await shoot(page, 'today')
+      await page.getByRole('button', { name: 'New habit' }).click()
+      await page.getByLabel('What do you want to do?').fill('Call a friend')
+      await page.getByLabel('How often').selectOption('weekdays')
+      await shoot(page, 'new-habit')
+      await page.keyboard.press('Escape')
+      await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Team' }).click()
+      await page.getByRole('heading', { name: 'Harbor Crew' }).waitFor()
+      await page.getByRole('list').first().waitFor()
+      await shoot(page, 'team')
+      await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Settings' }).click()
+      await page.getByText('This one, in use now').waitFor()
+      await shoot(page, 'settings')
+      await context.close()
+    })
+  }
+}
