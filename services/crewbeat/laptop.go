@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/api"
-	"github.com/crewbeat/crewbeat/services/crewbeat/page"
 	"github.com/crewbeat/crewbeat/services/internal/serve"
 	"github.com/crewbeat/crewbeat/services/internal/traceview"
 )
@@ -98,7 +97,7 @@ func (lap *laptop) prepare(c *config) error {
 }
 
 func (lap *laptop) open(ctx context.Context, s *stack) (http.Handler, error) {
-	site, err := page.New()
+	site, err := s.openPage(ctx)
 	if err != nil {
 		return nil, err
 	}

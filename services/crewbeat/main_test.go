@@ -149,7 +149,7 @@ func TestLaptopAnswersEverywhere(t *testing.T) {
 		t.Errorf("it does not say where it is and how to sign in:\n%s", out)
 	}
 	c := browser(t)
-	for _, path := range []string{"/", "/teams", "/api/health", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", "/metrics", "/traces"} {
+	for _, path := range []string{"/api/health", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", "/metrics", "/traces"} {
 		if status, answer := call(t, c, "GET", s.url+path, nil); status != http.StatusOK {
 			t.Errorf("GET %s: %d %v", path, status, answer)
 		}

@@ -46,6 +46,17 @@ func (s *stack) openRealtime(ctx context.Context) (*realtime.Server, error) {
 	return rt, nil
 }
 
+// openPage returns the web page, or what is said in its place by a binary
+// that was compiled without it.
+func (s *stack) openPage(ctx context.Context) (http.Handler, error) {
+	site, err := page.New()
+	if errors.Is(err, page.ErrNotBuilt) {
+		s.log.WarnContext(ctx, "there is no page to serve", "reason", err.Error())
+		return page.Missing(), nil
+	}
+	return site, err
+}
+
 // allowedOrigins are the page's own, where it is known, and what the operator
 // added.
 func (s *stack) allowedOrigins() []string {
@@ -81,21 +92,15 @@ func (r routes) handler(probes *serve.Probes) http.Handler {
 // serveAPI is the HTTP API and the page.
 func serveAPI(ctx context.Context, in invocation) error {
 	return serveService(ctx, in, "api", func(ctx context.Context, s *stack) (routes, error) {
-		site, err := page.New()
-		switch {
-		case errors.Is(err, page.ErrNotBuilt):
-			s.log.WarnContext(ctx, "serving the API only", "reason", err.Error())
-		case err != nil:
+		site, err := s.openPage(ctx)
+		if err != nil {
 			return routes{}, err
 		}
 		a, err := s.openAPI()
 		if err != nil {
 			return routes{}, err
 		}
-		r := routes{api: a.Handler()}
-		if site != nil {
-			r.page = site
-		}
+		r := routes{api: a.Handler(), page: site}
 		if s.traces != nil {
 			r.traces = s.traces.Handler()
 		}

@@ -61,6 +61,13 @@ func New() (*Page, error) {
 	return load(sub)
 }
 
+// Missing is served in place of the page by a binary that has none.
+func Missing() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, ErrNotBuilt.Error(), http.StatusServiceUnavailable)
+	})
+}
+
 func load(root fs.FS) (*Page, error) {
 	p := &Page{files: map[string]*file{}}
 	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
