@@ -104,8 +104,10 @@ func (p *program) run(ctx context.Context, parts []Part) error {
 		p.Probes.Draining()
 	}
 
+	stopCtx, force := context.WithCancel(context.WithoutCancel(ctx))
+	defer force()
 	stopped := make(chan error, 1)
-	go func() { stopped <- p.stop(context.WithoutCancel(ctx), orderly) }()
+	go func() { stopped <- p.stop(stopCtx, orderly) }()
 	for {
 		select {
 		case err := <-stopped:
@@ -180,6 +182,7 @@ func (p *program) stop(ctx context.Context, orderly bool) error {
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+		case <-ctx.Done():
 		case err := <-p.failed:
 			problems = append(problems, err)
 		}
