@@ -128,6 +128,6 @@ func (lap *laptop) open(ctx context.Context, s *stack) (http.Handler, error) {
 	}
 	s.drain = rt.Drain
 	return routes{
-		api: a.Handler(), realtime: rt.Handler(), traces: s.traces.Handler(), metrics: s.telemetry.MetricsHandler(), page: site,
+		api: a.Handler(), realtime: rt.Handler(), traces: s.tracesHandler(), metrics: s.telemetry.MetricsHandler(), page: site,
 	}.handler(s.probes), nil
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/crewbeat/crewbeat/services/api"
 )
 
 func TestMain(m *testing.M) {
@@ -149,13 +151,21 @@ func TestLaptopAnswersEverywhere(t *testing.T) {
 		t.Errorf("it does not say where it is and how to sign in:\n%s", out)
 	}
 	c := browser(t)
-	for _, path := range []string{"/api/health", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", "/metrics", "/traces"} {
+	for _, path := range []string{"/api/health", "/openapi.json", "/docs", "/livez", "/readyz", "/startupz", "/metrics"} {
 		if status, answer := call(t, c, "GET", s.url+path, nil); status != http.StatusOK {
 			t.Errorf("GET %s: %d %v", path, status, answer)
 		}
 	}
-	if status, _ := call(t, c, "GET", s.url+"/api/v1/me", nil); status != http.StatusUnauthorized {
-		t.Errorf("me without a session: %d, want 401", status)
+	for _, path := range []string{"/api/v1/me", "/traces", "/traces/api/traces"} {
+		if status, _ := call(t, c, "GET", s.url+path, nil); status != http.StatusUnauthorized {
+			t.Errorf("GET %s without a session: %d, want 401", path, status)
+		}
+	}
+	call(t, c, "POST", s.url+"/api/v1/auth/login", map[string]any{"email": api.DemoEmail, "password": api.DemoPassword})
+	for _, path := range []string{"/api/v1/me", "/traces", "/traces/api/traces"} {
+		if status, answer := call(t, c, "GET", s.url+path, nil); status != http.StatusOK {
+			t.Errorf("GET %s, signed in: %d %v", path, status, answer)
+		}
 	}
 }
 

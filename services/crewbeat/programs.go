@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 
 	"github.com/crewbeat/crewbeat/services/api"
 	"github.com/crewbeat/crewbeat/services/crewbeat/page"
 	"github.com/crewbeat/crewbeat/services/internal/serve"
+	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/internal/traceview"
 	"github.com/crewbeat/crewbeat/services/realtime"
 )
@@ -89,6 +91,30 @@ func (r routes) handler(probes *serve.Probes) http.Handler {
 	return mux
 }
 
+// tracesHandler shows traces to people who are signed in. Everybody may send
+// spans: pages do so before their sign-in, and the view bounds what it takes.
+func (s *stack) tracesHandler() http.Handler {
+	traces := s.traces.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			_, _, err := s.sessions.FromRequest(r.Context(), r)
+			switch {
+			case errors.Is(err, session.ErrNone) && strings.Contains(r.Header.Get("Accept"), "text/html"):
+				http.Redirect(w, r, "/login", http.StatusSeeOther)
+				return
+			case errors.Is(err, session.ErrNone):
+				http.Error(w, "sign in to see traces", http.StatusUnauthorized)
+				return
+			case err != nil:
+				s.log.ErrorContext(r.Context(), "cannot tell who asks for traces", "error", err)
+				http.Error(w, "cannot tell who you are just now; try again", http.StatusServiceUnavailable)
+				return
+			}
+		}
+		traces.ServeHTTP(w, r)
+	})
+}
+
 // serveAPI is the HTTP API and the page.
 func serveAPI(ctx context.Context, in invocation) error {
 	return serveService(ctx, in, "api", func(ctx context.Context, s *stack) (routes, error) {
@@ -102,7 +128,7 @@ func serveAPI(ctx context.Context, in invocation) error {
 		}
 		r := routes{api: a.Handler(), page: site}
 		if s.traces != nil {
-			r.traces = s.traces.Handler()
+			r.traces = s.tracesHandler()
 		}
 		return r, nil
 	})
