@@ -28,9 +28,11 @@ const (
 )
 
 // coherent is the epoch with which what is read now may be stamped; 0 if the
-// store may be missing messages, which matches no epoch.
+// store may be missing messages, which matches no epoch. Without a memory tier
+// nothing is taken from memory, not even the versions of tags: then Redis alone
+// decides, and not even a message's latency is between a write and its readers.
 func (s *Store) coherent() uint64 {
-	if e := s.epoch.Load(); e%2 == 0 {
+	if e := s.epoch.Load(); e%2 == 0 && s.l1 != nil {
 		return e
 	}
 	return 0
@@ -139,7 +141,8 @@ func (s *Store) beat(ctx context.Context) {
 	defer tick.Stop()
 	own := s.l2.channel + ":" + s.l2.origin
 	for n := 0; ; n++ {
-		err := s.l2.do(ctx, "beat", func(ctx context.Context) error {
+		// No span: it would be one a second, of nobody's request.
+		err := s.l2.breaker.do(ctx, s.l2.timeout, func(ctx context.Context) error {
 			return s.l2.c.Publish(ctx, own, "b").Err()
 		})
 		if err == nil {

@@ -102,7 +102,8 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 // namespaces and processes.
 func (c *Cache[K, V]) hash(key K) uint64 { return maphash.Comparable(c.seed, key) }
 
-func (c *Cache[K, V]) readers() *gates { return &c.gates }
+func (c *Cache[K, V]) readers() *gates    { return &c.gates }
+func (c *Cache[K, V]) reserved() *tagCell { return c.ns }
 
 // Get returns the value of key from memory or Redis. It returns [ErrMiss] if
 // neither has it, and [ErrNotFound] if it is cached that there is none.
@@ -221,7 +222,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	}
 	if err != nil {
 		version = c.s.tick()
-		c.s.lose(c.name, c.ns, skey, version)
+		c.s.lose(c.name, skey, version)
 		if ctx.Err() != nil {
 			// The caller cannot know which value holds: nobody gets either.
 			c.forget(h, key, version)
@@ -278,7 +279,7 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
 	version, err := c.s.l2.delete(ctx, c.name, skey, min, 0)
 	if err != nil {
 		version = max(c.s.tick(), min+1)
-		c.s.lose(c.name, c.ns, skey, version)
+		c.s.lose(c.name, skey, version)
 	} else {
 		atomicMax(&c.s.hlc, version)
 		c.s.lost.told(c.name, skey, version)

@@ -98,10 +98,18 @@ func TestABurstOfNewKeysIsKept(t *testing.T) {
 	s := open(t, tiered.WithL1(256<<20))
 	c, err := tiered.New[int, int](s, "numbers")
 	must(t, err)
-	const keys = 100_000
-	for k := range keys {
-		must(t, c.Set(t.Context(), k, k))
+	const keys, writers = 60_000, 4
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for k := w; k < keys; k += writers {
+				_ = c.Set(t.Context(), k, k)
+			}
+		})
 	}
+	wg.Wait()
+	// Once everything has settled, pending holds nothing any more.
+	eventually(t, "ristretto has taken all", func() bool { return s.Stats().L1Bytes >= keys*300 })
 	for k := range keys {
 		if v, err := c.Get(t.Context(), k); v != k || err != nil {
 			t.Fatalf("key %d: %d, %v", k, v, err)

@@ -42,12 +42,20 @@ type flights[K Key, V any] struct {
 	reads, loads map[K]*flight[K, V]
 }
 
+func (f *flights[K, V]) of(loads bool) *map[K]*flight[K, V] {
+	if loads {
+		return &f.loads
+	}
+	return &f.reads
+}
+
 // flight is one read of Redis, or one load, and those who wait for it.
 type flight[K Key, V any] struct {
 	done    chan struct{} // closed when it and err are set
 	cancel  context.CancelFunc
 	waiters int    // stripe's lock
 	spoilt  uint64 // stripe's lock: if not 0 nobody joins, and what is older is not stored
+	unsure  bool   // set before done: see join
 	tagGen  uint64
 	refs    atomic.Pointer[placement] // once taken
 	lease   uint64                    // the token, while it is to be given back; flight's goroutine only
@@ -103,59 +111,86 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 
 // join waits for the key's flight, which it starts if there is none. Without a
 // loader the flight only reads Redis.
+//
+// A flight that began before a write on another node may be joined after it,
+// while the message is on its way. Redis tells: if it refuses to store what was
+// loaded, only the one who started the flight takes the result, for he asked
+// before; the others ask again. Without a memory tier they always do, and find
+// it in Redis.
 func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) (V, error) {
 	var zero V
-	if err := ctx.Err(); err != nil {
-		return zero, err
+	for try := 0; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return zero, err
+		}
+		f, joined, err := c.board(ctx, h, key, o, suspect, load, try < maxJoins)
+		if err != nil {
+			return zero, err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			c.leave(h, key, f, load != nil)
+			return zero, ctx.Err()
+		}
+		switch {
+		case joined && f.unsure:
+			suspect = nil
+		case f.err != nil:
+			return zero, f.err
+		default:
+			return c.open(f.it)
+		}
 	}
-	st, fs := c.s.stripes.of(h), &c.flights[h%stripeCount]
+}
+
+// maxJoins bounds how often a caller joins in vain before it flies alone.
+const maxJoins = 3
+
+// board joins the key's flight or starts one.
+func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V], share bool) (f *flight[K, V], joined bool, err error) {
+	st := c.s.stripes.of(h)
 	st.mu.Lock()
-	m := &fs.reads
-	if load != nil {
-		m = &fs.loads
+	defer st.mu.Unlock()
+	m := c.flights[h%stripeCount].of(load != nil)
+	if share {
+		if f = (*m)[key]; f != nil && f.joinable(c.s) {
+			f.waiters++
+			c.s.metrics.coalesced.Add(1)
+			return f, true, nil
+		}
 	}
-	f := (*m)[key]
-	if f != nil && !f.joinable(c.s) {
+	if f = (*m)[key]; f != nil {
 		f.spoilt = always
 		delete(*m, key)
-		f = nil
 	}
-	if f == nil {
-		if !c.s.begin() {
-			st.mu.Unlock()
-			return zero, ErrClosed
-		}
-		f = c.start(ctx, h, key, o, suspect, load)
-		if *m == nil {
-			*m = make(map[K]*flight[K, V])
-		}
-		(*m)[key] = f
-	} else {
-		c.s.metrics.coalesced.Add(1)
+	if !c.s.begin() {
+		return nil, false, ErrClosed
 	}
-	f.waiters++
-	st.mu.Unlock()
+	f = c.start(ctx, h, key, o, suspect, load)
+	f.waiters = 1
+	if *m == nil {
+		*m = make(map[K]*flight[K, V])
+	}
+	(*m)[key] = f
+	return f, false, nil
+}
 
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		st.mu.Lock()
-		if f.waiters--; f.waiters == 0 {
-			// Nobody wants it any more, and from here on nobody could tell it
-			// of a write: it must not store anything either.
-			f.spoilt = always
-			if (*m)[key] == f {
-				delete(*m, key)
-			}
-			f.cancel()
-		}
-		st.mu.Unlock()
-		return zero, ctx.Err()
+// leave ends a flight if the last of those who wait for it leaves.
+func (c *Cache[K, V]) leave(h uint64, key K, f *flight[K, V], loads bool) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if f.waiters--; f.waiters > 0 {
+		return
 	}
-	if f.err != nil {
-		return zero, f.err
+	// Nobody wants it any more, and from here on nobody could tell it of a
+	// write: it must not store anything either.
+	f.spoilt = always
+	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
+		delete(m, key)
 	}
-	return c.open(f.it)
+	f.cancel()
 }
 
 // start begins a flight in a goroutine of its own, so that nobody's leaving
@@ -195,13 +230,9 @@ func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 		f.err = &PanicError{Value: recover(), Stack: debug.Stack()}
 		c.s.metrics.loadErrors.Add(1)
 	}
-	st, fs := c.s.stripes.of(h), &c.flights[h%stripeCount]
+	st := c.s.stripes.of(h)
 	st.mu.Lock()
-	m := fs.reads
-	if loads {
-		m = fs.loads
-	}
-	if m[key] == f {
+	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
 		delete(m, key)
 	}
 	st.mu.Unlock()
@@ -252,6 +283,7 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 		return nil, unwanted, nil
 	}
 	c.s.metrics.l2Hits.Add(1)
+	f.unsure = c.s.l1 == nil
 	c.keep(h, f, r, o)
 	return it, 0, nil
 }
@@ -400,6 +432,7 @@ func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K
 			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl)
 			if ferr == nil {
 				f.lease = 0
+				f.unsure = !stored || c.s.l1 == nil
 				if !stored {
 					c.s.metrics.fenced.Add(1)
 					return it, err
@@ -434,6 +467,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			it, r, version := c.decode(ctx, full, skey, key, l.data, o, epoch)
 			if it != nil {
 				c.s.metrics.l2Hits.Add(1)
+				f.unsure = c.s.l1 == nil
 				c.keep(h, f, r, o)
 				return it, 0, nil
 			}
@@ -448,6 +482,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			return nil, l.token, nil
 		}
 		if o.lease <= 0 || !time.Now().Before(deadline) {
+			f.unsure = true // nothing will be stored that could be refused
 			return nil, l.token, nil
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait/2))

@@ -202,3 +202,28 @@ func TestMemoryIsServedDuringAnOutageUntilItsL1TTL(t *testing.T) {
 	clock.Advance(1)
 	wantErr(t, c, "k", tiered.ErrMiss)
 }
+
+// Redis answers reads but does not take the delete: what it still has must not
+// be served, nor given to a load as fresh, before it has been told.
+func TestADeleteThatRedisDidNotTakeHidesItsEntry(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	s := node(t, r, tiered.WithL2Timeout(50*time.Millisecond),
+		tiered.WithBreaker(gobreaker.Settings{ReadyToTrip: func(gobreaker.Counts) bool { return false }}))
+	c := cache[string](t, s, "n")
+	must(t, c.Set(t.Context(), "k", "old"))
+	must(t, admin.Do(t.Context(), "CLIENT", "PAUSE", "600000", "WRITE").Err())
+	must(t, c.Delete(t.Context(), "k"))
+	if v := admin.StrLen(t.Context(), prefix(t)+":{n:k}").Val(); v == 0 {
+		t.Fatal("the entry is not there: the test has lost its ground")
+	}
+	wantErr(t, c, "k", tiered.ErrMiss)
+	v, err := c.GetOrLoad(t.Context(), "k", value("new"))
+	if v != "new" || err != nil {
+		t.Fatalf("load: %q, %v", v, err)
+	}
+	wantErr(t, c, "k", tiered.ErrMiss, tiered.SkipL1())
+	must(t, admin.Do(t.Context(), "CLIENT", "UNPAUSE").Err())
+	eventually(t, "the delete is replayed", func() bool { return s.Health().Recovery == 0 })
+	wantErr(t, cache[string](t, node(t, r), "n"), "k", tiered.ErrMiss)
+}

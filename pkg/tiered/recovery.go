@@ -17,16 +17,16 @@ import (
 // the source again, by everybody, and no value has to be kept for an outage.
 type recovery struct {
 	mu   sync.Mutex
-	keys map[lostKey]uint64 // the version from which on an entry is welcome
+	keys map[string]map[string]uint64 // by namespace and key: what an entry must be newer than
+	n    int                          // keys
 	tags map[*tagCell]struct{}
 	size atomic.Int64 // of both; read without the lock
 	kick chan struct{}
 }
 
-type lostKey struct{ ns, key string }
-
 const (
-	// maxLost bounds the keys; beyond it a whole namespace is invalidated.
+	// maxLost bounds the keys; beyond it the namespace that has most of them is
+	// invalidated as a whole.
 	maxLost = 10_000
 	// replayBatch keys are replayed between pauses, so that a Redis that has
 	// just come back is not run over by all stores at once.
@@ -39,23 +39,34 @@ const (
 
 func newRecovery() *recovery {
 	return &recovery{
-		keys: make(map[lostKey]uint64),
+		keys: make(map[string]map[string]uint64),
 		tags: make(map[*tagCell]struct{}),
 		kick: make(chan struct{}, 1),
 	}
 }
 
-// addKey remembers that an entry older than version must not survive. It
-// reports whether there are too many keys of the namespace, which have been
-// forgotten then: the caller invalidates the namespace.
-func (q *recovery) addKey(ns, key string, version uint64) (overflow bool) {
+// addKey remembers that an entry older than version must not survive. If there
+// are too many keys, those of the namespace it returns have been forgotten: the
+// caller invalidates that namespace.
+func (q *recovery) addKey(ns, key string, version uint64) (overflow string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := lostKey{ns, key}
-	q.keys[k] = max(q.keys[k], version)
-	if len(q.keys) > maxLost {
-		maps.DeleteFunc(q.keys, func(k lostKey, _ uint64) bool { return k.ns == ns })
-		overflow = true
+	m := q.keys[ns]
+	if m == nil {
+		m = make(map[string]uint64)
+		q.keys[ns] = m
+	}
+	before := len(m)
+	m[key] = max(m[key], version)
+	q.n += len(m) - before
+	if q.n > maxLost {
+		for ns, m := range q.keys {
+			if len(m) > len(q.keys[overflow]) {
+				overflow = ns
+			}
+		}
+		q.n -= len(q.keys[overflow])
+		delete(q.keys, overflow)
 	}
 	q.count()
 	return overflow
@@ -75,7 +86,7 @@ func (q *recovery) floor(ns, key string) uint64 {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.keys[lostKey{ns, key}]
+	return q.keys[ns][key]
 }
 
 // told forgets a key that Redis has a newer version of now.
@@ -85,9 +96,9 @@ func (q *recovery) told(ns, key string, version uint64) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := lostKey{ns, key}
-	if v, ok := q.keys[k]; ok && v <= version {
-		delete(q.keys, k)
+	if v, ok := q.keys[ns][key]; ok && v <= version {
+		delete(q.keys[ns], key)
+		q.n--
 	}
 	q.count()
 }
@@ -103,7 +114,7 @@ func (q *recovery) toldTag(c *tagCell) {
 }
 
 // count needs mu.
-func (q *recovery) count() { q.size.Store(int64(len(q.keys) + len(q.tags))) }
+func (q *recovery) count() { q.size.Store(int64(q.n + len(q.tags))) }
 
 func (q *recovery) wake() {
 	select {
@@ -137,7 +148,16 @@ func (s *Store) replay(ctx context.Context) {
 	// Tags first: they may be a whole namespace.
 	q.mu.Lock()
 	cells := slices.Collect(maps.Keys(q.tags))
-	keys := maps.Clone(q.keys)
+	type lostKey struct {
+		ns, key string
+		version uint64
+	}
+	keys := make([]lostKey, 0, q.n)
+	for ns, m := range q.keys {
+		for key, version := range m {
+			keys = append(keys, lostKey{ns, key, version})
+		}
+	}
 	q.mu.Unlock()
 	for batch := range slices.Chunk(cells, replayBatch) {
 		done, err := s.l2.invalidate(ctx, batch)
@@ -151,16 +171,15 @@ func (s *Store) replay(ctx context.Context) {
 			return
 		}
 	}
-	n := 0
-	for k, version := range keys {
-		v, err := s.l2.delete(ctx, k.ns, k.key, version, version+replaySkew)
+	for n, k := range keys {
+		v, err := s.l2.delete(ctx, k.ns, k.key, k.version, k.version+replaySkew)
 		if err != nil {
 			return
 		}
 		// Zero means that somebody has written since, which is as good.
-		q.told(k.ns, k.key, max(v, version))
+		q.told(k.ns, k.key, max(v, k.version))
 		s.metrics.replayed.Add(1)
-		if n++; n%replayBatch == 0 {
+		if (n+1)%replayBatch == 0 {
 			pause := time.NewTimer(replayPause + rand.N(replayPause))
 			select {
 			case <-pause.C:

@@ -83,7 +83,7 @@ func (r *remote) do(ctx context.Context, op string, f func(context.Context) erro
 
 // syncClock measures the offset to Redis's clock, right within half a round trip.
 func (r *remote) syncClock(ctx context.Context) error {
-	return r.do(ctx, "time", func(ctx context.Context) error {
+	return r.breaker.do(ctx, r.timeout, func(ctx context.Context) error {
 		before := r.micros()
 		t, err := r.c.Time(ctx).Result()
 		if err != nil {

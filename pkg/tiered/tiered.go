@@ -57,6 +57,7 @@ type Store struct {
 // namespace is a Cache without its types.
 type namespace interface {
 	invalidate(key string, version uint64)
+	reserved() *tagCell
 	readers() *gates
 }
 
@@ -110,8 +111,13 @@ func Open(ctx context.Context, opts ...Option) (*Store, error) {
 		s.background.Go(func() { s.listen(run) })
 		s.background.Go(func() { s.beat(run) })
 		s.background.Go(func() { s.recover(run) })
+		// The first reads are better if invalidations arrive already, but
+		// nobody waits long for a server that does not answer.
+		patience := time.NewTimer(2 * o.l2Timeout)
+		defer patience.Stop()
 		select {
 		case <-s.contact:
+		case <-patience.C:
 		case <-ctx.Done():
 		}
 	}
@@ -263,10 +269,11 @@ func (s *Store) report(err error) error {
 }
 
 // lose remembers a write of a key that Redis was not told of.
-func (s *Store) lose(ns string, nsCell *tagCell, key string, version uint64) {
-	if s.lost.addKey(ns, key, version) {
-		s.lost.addTag(nsCell)
-		s.raise([]*tagCell{nsCell})
+func (s *Store) lose(ns, key string, version uint64) {
+	if full := s.lost.addKey(ns, key, version); full != "" {
+		cell := s.cache(full).reserved()
+		s.lost.addTag(cell)
+		s.raise([]*tagCell{cell})
 	}
 }
 
