@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createRequire } from 'node:module'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,7 +23,7 @@ export type Server = {
 }
 
 /** Starts the real binary on a free port. */
-export async function startServer({ demo = false } = {}): Promise<Server> {
+export async function startServer({ demo = false, env = {} }: { demo?: boolean; env?: Record<string, string> } = {}): Promise<Server> {
   const data = await mkdtemp(path.join(tmpdir(), 'crewbeat-e2e-'))
   let address = '127.0.0.1:0'
   let child: ChildProcess | undefined
@@ -30,7 +31,7 @@ export async function startServer({ demo = false } = {}): Promise<Server> {
   const start = async () => {
     const running = spawn(binary, ['serve', '--addr', address, '--data', data, `--demo=${demo}`], {
       stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, LOG_LEVEL: 'warn' },
+      env: { ...process.env, LOG_LEVEL: 'warn', ...env },
     })
     child = running
     const url = await listening(running)
@@ -79,6 +80,77 @@ function listening(child: ChildProcess): Promise<string> {
   })
 }
 
+/** A network between a browser and the server that can fail. */
+export type Network = {
+  url: string
+  /** Cuts every connection; no new one gets through. */
+  cut: () => Promise<void>
+  heal: () => Promise<void>
+}
+
+/** Puts a network in front of a server. */
+export async function startNetwork(server: Server): Promise<Network> {
+  const to = new URL(server.url)
+  const open = new Set<Socket>()
+  const proxy = createServer((near) => {
+    const far = connect(Number(to.port), to.hostname)
+    for (const socket of [near, far]) {
+      open.add(socket)
+      socket.on('close', () => open.delete(socket))
+      socket.on('error', () => [near, far].forEach((s) => s.destroy()))
+    }
+    near.pipe(far).pipe(near)
+  })
+  const listen = (port: number) => new Promise<void>((resolve, reject) => proxy.once('error', reject).listen(port, '127.0.0.1', resolve))
+  await listen(0)
+  const { port } = proxy.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}`,
+    cut: () =>
+      new Promise((resolve) => {
+        proxy.close(() => resolve())
+        for (const socket of open) socket.destroy()
+      }),
+    heal: () => listen(port),
+  }
+}
+
+/** A real Redis that can be killed. */
+export type Redis = { url: string; kill: () => Promise<void>; start: () => Promise<void> }
+
+/** Starts redis-server on a free port. */
+export async function startRedis(): Promise<Redis> {
+  const port = await freePort()
+  let child: ChildProcess | undefined
+  const start = async () => {
+    const running = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    child = running
+    await new Promise<void>((resolve, reject) => {
+      running.once('error', (cause) => reject(new Error('redis-server did not start; install it (apt-get install redis-server)', { cause })))
+      running.stdout.on('data', (chunk: Buffer) => /Ready to accept connections/.test(chunk.toString()) && resolve())
+    })
+  }
+  await start()
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    start,
+    kill: () =>
+      new Promise((resolve) => {
+        if (!child || child.exitCode !== null || child.signalCode !== null) return resolve()
+        child.once('exit', () => resolve())
+        child.kill('SIGKILL')
+      }),
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
 /** Starts the system's chromium. */
 export function startBrowser(): Promise<Browser> {
   return chromium.launch({
@@ -102,7 +174,7 @@ export type Person = {
 /** Opens a window. */
 export async function newPerson(
   browser: Browser,
-  server: Server,
+  server: { url: string },
   options: { viewport?: { width: number; height: number }; colorScheme?: 'light' | 'dark'; touch?: boolean } = {},
 ): Promise<Person> {
   const context = await browser.newContext({

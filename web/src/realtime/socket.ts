@@ -222,6 +222,8 @@ export class Realtime {
     if (frame.ch) link.pending.delete(frame.ch)
     else link.pending.clear()
     this.#promote(link)
+    // No right to it (any more): what the page shows of it is asked for again, and refused there.
+    if (frame.code === 'forbidden') for (const listener of [...(this.#channels.get(frame.ch)?.listeners ?? [])]) listener.onReset()
     if (frame.ch && frame.retry_after_ms > 0) {
       setTimeout(() => {
         if (this.#channels.has(frame.ch) && this.#link === link) this.#subscribe(link, [frame.ch])

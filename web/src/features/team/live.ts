@@ -18,7 +18,7 @@ export function useLiveTeam(teamId: string, position: string | undefined | null)
   const feedKey = activityQuery(teamId).queryKey
 
   useChannel(activityChannel(teamId), position, {
-    onReset: () => void queryClient.invalidateQueries({ queryKey: ['teams', teamId] }),
+    onReset: () => void queryClient.invalidateQueries({ queryKey: ['teams'] }),
     onEvent: (event) => {
       if (event.event === 'member_joined' || event.event === 'member_left') {
         void queryClient.invalidateQueries({ queryKey: ['teams'] })

@@ -19,12 +19,12 @@ function Pulse({ me, membership: { team }, linkTo }: { me: User; membership: Mem
   const lines = feed.data?.pages[0]?.items.filter((l) => l.user_id !== me.id).slice(0, 5) ?? []
   if (lines.length === 0) return null
   return (
-    <Card aria-label={`Newest in ${team.name}`} className="grid gap-3 p-5">
-      <div className="flex items-center justify-between gap-3">
+    <Card aria-label={`Newest in ${team.name}`} className="grid grid-cols-[minmax(0,1fr)] gap-3 p-5">
+      <div className="-my-2.5 flex items-center justify-between gap-3">
         <h2 className="truncate text-[0.9375rem] font-bold">{team.name}</h2>
         {linkTo(team.id, 'See all')}
       </div>
-      <ol className="-mx-2 grid">
+      <ol className="-mx-2 grid grid-cols-[minmax(0,1fr)]">
         {lines.map((l) => (
           <li key={l.id} className={cx('flex items-center gap-3 rounded-xl px-2 py-1.5', news.ids.has(l.id) && 'animate-glow')}>
             <Avatar name={l.user_name} id={l.user_id} className="size-8 text-xs" />

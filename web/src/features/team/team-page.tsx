@@ -24,7 +24,8 @@ export type TeamProps = {
 export function TeamPage({ me, teamId, onTeam }: TeamProps) {
   const teams = useQuery(teamsQuery)
   const [creating, setCreating] = useState(false)
-  const current = teamId ?? teams.data?.[0]?.team.id
+  // One that the person has left, or was taken out of, is no longer among them.
+  const current = (teams.data?.find(({ team }) => team.id === teamId) ?? teams.data?.[0])?.team.id
 
   return (
     <div className="mx-auto grid max-w-[84rem] gap-6 px-4 py-6 sm:px-8 sm:py-10 lg:px-12">

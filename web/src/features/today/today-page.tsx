@@ -147,7 +147,7 @@ function Week({
             />
           )}
         </Card>
-        <div className="grid items-start gap-6 md:grid-cols-2 xl:grid-cols-1">
+        <div className="grid items-start gap-6 md:grid-cols-2 xl:grid-cols-[minmax(0,1fr)]">
           {habits.length > 0 && <WeekSummary dashboard={dashboard} />}
           {aside}
         </div>
