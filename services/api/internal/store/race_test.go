@@ -209,3 +209,38 @@ func TestATransactionThatNeverFitsGivesUp(t *testing.T) {
 		t.Errorf("%d runs, %v", runs, err)
 	}
 }
+
+// TestWhoWaitedForAHabitSeesItsNewTeams: a statement that waits for a row sees
+// that row anew, but other tables as they were before the wait. A habit would
+// be announced to a team that it is no longer shared with.
+func TestWhoWaitedForAHabitSeesItsNewTeams(t *testing.T) {
+	f := open(t, pgtest.Database(t))
+	mira := f.user(t, "mira")
+	crew, club := f.team(t, "Crew", mira), f.team(t, "Club", mira)
+	h := f.habit(t, mira, func(h *habit.Habit) { h.Visibility, h.TeamIDs = habit.Named, []string{crew.ID} })
+	var second sync.WaitGroup
+	f.inHabits(t, func(ctx context.Context, tx habit.Tx) error {
+		held, err := tx.Habit(ctx, h.ID)
+		if err != nil {
+			return err
+		}
+		second.Go(func() {
+			err := f.Habits().Change(t.Context(), func(ctx context.Context, tx habit.Tx) error {
+				got, err := tx.Habit(ctx, h.ID)
+				if len(got.TeamIDs) != 1 || got.TeamIDs[0] != club.ID || got.Version != 2 {
+					t.Errorf("version %d is shared with %v, want version 2 with %s", got.Version, got.TeamIDs, club.ID)
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		eventually(t, "the second waits for the habit", func() bool {
+			return f.count(t, "SELECT count(*) FROM pg_locks WHERE NOT granted") > 0
+		})
+		held.TeamIDs, held.Version = []string{club.ID}, 2
+		return tx.SaveHabit(ctx, held)
+	})
+	second.Wait()
+}
