@@ -76,8 +76,8 @@ func TestKillingRedisLosesNothingAndSignsNobodyOut(t *testing.T) {
 
 	acked, slow := 0, []time.Duration{}
 	for _, p := range crowd {
-		for _, err := range p.failed {
-			t.Errorf("%s: a tick failed: %v", p.Name, err)
+		if n := len(p.failed); n > 0 {
+			t.Errorf("%s: %d ticks failed, first: %v", p.Name, n, p.failed[0])
 		}
 		acked += len(p.acked)
 		slow = append(slow, p.slow...)
@@ -138,7 +138,7 @@ func tickAll(ctx context.Context, crowd []*ticker, length time.Duration) {
 		all.Go(func() {
 			for day := range due[i] {
 				began := time.Now()
-				_, err := p.Tick(ctx, p.habit, day, p.Name+"/"+day)
+				_, err := p.Tick(ctx, p.habit, day, p.Name+"_"+day)
 				p.slow = append(p.slow, time.Since(began))
 				if err != nil {
 					p.failed = append(p.failed, err)
@@ -203,7 +203,7 @@ func deliveredOnce(ctx context.Context, t *testing.T, crowd []*ticker) {
 	t.Helper()
 	for _, p := range crowd {
 		mark := p.days[len(p.days)-1]
-		if _, err := p.Tick(ctx, p.habit, mark, p.Name+"/"+mark); err != nil {
+		if _, err := p.Tick(ctx, p.habit, mark, p.Name+"_"+mark); err != nil {
 			t.Errorf("%s: the last tick failed: %v", p.Name, err)
 			continue
 		}

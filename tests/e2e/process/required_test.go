@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -104,16 +105,31 @@ func TestOptionalRedisThatIsAwayDoesNotStopTheStart(t *testing.T) {
 	if _, err := bo.Tick(t.Context(), habit.ID, bo.Today, "bo-tick-1"); err != nil {
 		t.Fatalf("tick without Redis: %v", err)
 	}
-	// What was ticked before there was a Redis arrives when there is one.
-	feed, err := bo.Listen(t.Context(), "user:"+bo.ID+":habits")
+	// A page that is opened meanwhile is told so, and follows as soon as it can.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	feed, err := bo.Dial(ctx)
 	if err != nil {
 		t.Fatalf("open a socket without Redis: %v", err)
 	}
 	defer feed.Close()
+	channel := "user:" + bo.ID + ":habits"
+	if err := feed.Subscribe(ctx, nil, channel); err != nil {
+		t.Fatal(err)
+	}
+	if err := feed.Await(ctx, "the page to be told", func(frames []crew.Frame) (bool, error) {
+		return slices.ContainsFunc(frames, func(f crew.Frame) bool { return f.Type == "status" && f.Status == "degraded" }), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	redis.Start()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if _, err := feed.AwaitEvent(ctx, "habit_completed", func(f crew.Frame) bool { return crew.HabitOf(f) == habit.ID }); err != nil {
+	if err := feed.AwaitSubscribed(ctx, channel); err != nil {
+		t.Fatal(err)
+	}
+	if err := bo.Untick(ctx, habit.ID, bo.Today, "bo-tick-2"); err != nil {
+		t.Fatalf("take the tick back: %v", err)
+	}
+	if _, err := feed.AwaitEvent(ctx, "habit_record_changed", func(f crew.Frame) bool { return crew.HabitOf(f) == habit.ID }); err != nil {
 		t.Errorf("%v; frames: %+v", err, feed.Frames())
 	}
 	for name, c := range services {

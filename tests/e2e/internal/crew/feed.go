@@ -27,11 +27,10 @@ type Frame struct {
 	Offset  string          `json:"offset"`
 	Data    json.RawMessage `json:"data"`
 
-	Ch     string `json:"ch"`     // of subscribed and reset
+	Ch     string `json:"ch"`     // of subscribed, reset and error
 	Reason string `json:"reason"` // of reset
 	Status string `json:"status"` // of status
 	Code   string `json:"code"`   // of error
-	Detail string `json:"detail"` // of error
 
 	At time.Time `json:"-"` // when it arrived here
 }
@@ -57,6 +56,22 @@ func (p *Person) Listen(ctx context.Context, channels ...string) (*Feed, error) 
 
 // ListenSince is Listen from known positions on, by channel.
 func (p *Person) ListenSince(ctx context.Context, since map[string]string, channels ...string) (*Feed, error) {
+	f, err := p.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err = f.Subscribe(ctx, since, channels...); err == nil {
+		err = f.AwaitSubscribed(ctx, channels...)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Dial opens a socket that follows no channel yet.
+func (p *Person) Dial(ctx context.Context) (*Feed, error) {
 	header := http.Header{"Origin": {p.site.Realtime}, "Sec-Fetch-Site": {"same-origin"}}
 	site, err := url.Parse(p.site.Realtime)
 	if err != nil {
@@ -79,7 +94,12 @@ func (p *Person) ListenSince(ctx context.Context, since map[string]string, chann
 	reading, stop := context.WithCancel(context.WithoutCancel(ctx))
 	f := &Feed{conn: conn, stop: stop, done: make(chan struct{}), changed: make(chan struct{})}
 	go f.read(reading)
+	return f, nil
+}
 
+// Subscribe asks for channels, each from its position in since on, if it has
+// one. The answer is a frame.
+func (f *Feed) Subscribe(ctx context.Context, since map[string]string, channels ...string) error {
 	var list []map[string]string
 	for _, ch := range channels {
 		sub := map[string]string{"ch": ch}
@@ -88,27 +108,26 @@ func (p *Person) ListenSince(ctx context.Context, since map[string]string, chann
 		}
 		list = append(list, sub)
 	}
-	if err := wsjson.Write(ctx, conn, map[string]any{"type": "subscribe", "id": "1", "channels": list}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("subscribe: %w", err)
+	if err := wsjson.Write(ctx, f.conn, map[string]any{"type": "subscribe", "id": "1", "channels": list}); err != nil {
+		return fmt.Errorf("subscribe: %w", err)
 	}
-	err = f.Await(ctx, "every subscription", func(frames []Frame) (bool, error) {
-		n := 0
+	return nil
+}
+
+// AwaitSubscribed waits until every one of the channels is subscribed.
+func (f *Feed) AwaitSubscribed(ctx context.Context, channels ...string) error {
+	return f.Await(ctx, "every subscription", func(frames []Frame) (bool, error) {
+		confirmed := map[string]bool{}
 		for _, fr := range frames {
 			switch fr.Type {
 			case "subscribed":
-				n++
+				confirmed[fr.Ch] = true
 			case "error":
-				return false, fmt.Errorf("the server refused: %s %s", fr.Code, fr.Detail)
+				return false, fmt.Errorf("the server refused %s: %s", fr.Ch, fr.Code)
 			}
 		}
-		return n >= len(channels), nil
+		return !slices.ContainsFunc(channels, func(ch string) bool { return !confirmed[ch] }), nil
 	})
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 func (f *Feed) read(ctx context.Context) {
