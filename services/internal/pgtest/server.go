@@ -33,6 +33,7 @@ rm -rf "$dir"
 `
 
 type server struct {
+	dir    string
 	port   int
 	input  io.Closer // closing it ends the server
 	exited chan error
@@ -49,7 +50,8 @@ func (s *server) stop() error {
 	}
 	select {
 	case <-s.exited:
-		return nil
+		// Gone already, unless its user may not write beside it.
+		return os.RemoveAll(s.dir)
 	case <-time.After(startTimeout):
 		return errors.New("stop PostgreSQL: it does not end")
 	}
@@ -112,7 +114,7 @@ func serve(bin, dir, data string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{port: port, exited: make(chan error, 1), log: new(bytes.Buffer)}
+	s := &server{dir: dir, port: port, exited: make(chan error, 1), log: new(bytes.Buffer)}
 	args := []string{"-c", supervise, "pgtest", dir, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port)}
 	for _, setting := range []string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300",
