@@ -229,7 +229,10 @@ func TestALossAndAReturnAreSeenWithinASecondOrTwo(t *testing.T) {
 func TestFailingCommandsWakeTheLookOut(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	conn := open(t, config(t, map[string]string{"REDIS_URL": server.URL()}), redisconn.Options{})
-	eventually(t, "up", time.Second, func() bool { return conn.Status().Up })
+	for range 2 { // the look-out has just looked and pauses for a second
+		last := conn.Status().CheckedAt
+		eventually(t, "a look", 2*time.Second, func() bool { return conn.Status().CheckedAt.After(last) })
+	}
 	server.Kill()
 	took := eventually(t, "down", 900*time.Millisecond, func() bool {
 		_ = conn.Client().Get(t.Context(), "k").Err()
