@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -121,6 +122,7 @@ func (lap *laptop) open(ctx context.Context, s *stack) (http.Handler, error) {
 		if lap.demoAdded, err = api.Seed(ctx, s.db, api.SeedOptions{}); err != nil {
 			return nil, err
 		}
+		debug.FreeOSMemory() // hashing passwords took much that is not needed again
 	}
 	rt, err := s.openRealtime(ctx)
 	if err != nil {
