@@ -22,7 +22,11 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// The client library notices only up to a second after it was closed that
+	// it need not try to connect any more.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // config reads a configuration from variables, which must be right.
 func config(t *testing.T, vars map[string]string) redisconn.Config {
