@@ -81,8 +81,8 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, f func(context.
 		tctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		err := f(tctx)
-		if err != nil && ctx.Err() != nil {
-			err = fmt.Errorf("%w: %w", errCaller, ctx.Err())
+		if cause := gaveUp(ctx); err != nil && cause != nil {
+			err = fmt.Errorf("%w: %w", errCaller, cause)
 		}
 		return struct{}{}, err
 	})
@@ -95,6 +95,15 @@ func (b *breaker) do(ctx context.Context, timeout time.Duration, f func(context.
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return err
+}
+
+// gaveUp is why the caller does not wait any more, or nil. The connection's
+// deadline is the context's and may be noticed first, when ctx.Err is nil still.
+func gaveUp(ctx context.Context) error {
+	if d, ok := ctx.Deadline(); ok && !time.Now().Before(d) {
+		return context.DeadlineExceeded
+	}
+	return ctx.Err()
 }
 
 // isFailure tells a Redis that is not there, or not in a state to serve, from

@@ -216,6 +216,9 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 		return errors.Join(fmt.Errorf("set %s: %w", c.name, err), c.Delete(ctx, key))
 	}
 	version, err := uint64(0), ErrUnavailable
+	if cause := gaveUp(ctx); !p.known && cause != nil {
+		err = fmt.Errorf("%w: %w", errCaller, cause)
+	}
 	if p.known {
 		entry := c.entry(skey, raw, false, &p, 1)
 		version, err = c.s.l2.set(ctx, c.name, skey, entry, p.ttl, c.versionOf(h, skey))
@@ -223,7 +226,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	if err != nil {
 		version = c.s.tick()
 		c.s.lose(c.name, skey, version)
-		if ctx.Err() != nil {
+		if errors.Is(err, errCaller) {
 			// The caller cannot know which value holds: nobody gets either.
 			c.forget(h, key, version)
 			return fmt.Errorf("set %s: %w", c.name, err)

@@ -108,9 +108,23 @@ func TestABurstOfNewKeysIsKept(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	// Once everything has settled, pending holds nothing any more.
-	eventually(t, "ristretto has taken all", func() bool { return s.Stats().L1Bytes >= keys*300 })
+	eventually(t, "ristretto has taken all", s.Settled)
 	for k := range keys {
+		if v, err := c.Get(t.Context(), k); v != k || err != nil {
+			t.Fatalf("key %d: %d, %v", k, v, err)
+		}
+	}
+}
+
+func TestWhatRistrettoDroppedIsOfferedAgain(t *testing.T) {
+	s := open(t)
+	c, err := tiered.New[int, int](s, "numbers")
+	must(t, err)
+	for k := range 100 {
+		c.SetDropped(k, k)
+	}
+	eventually(t, "it has been offered", s.Settled)
+	for k := range 100 {
 		if v, err := c.Get(t.Context(), k); v != k || err != nil {
 			t.Fatalf("key %d: %d, %v", k, v, err)
 		}

@@ -36,3 +36,23 @@ func (c *Cache[K, V]) Version(key K) uint64 {
 	}
 	return c.s.l1.get(c.hash(key)).version
 }
+
+// SetDropped puts a value into memory as Set does when ristretto's queue is
+// full: it is pending, and ristretto has not taken it.
+func (c *Cache[K, V]) SetDropped(key K, value V) {
+	h := c.hash(key)
+	cl := &cell{}
+	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, cost: cellCost, ns: c.ns.ref()}
+	r.epoch.Store(c.s.epoch.Load())
+	cl.rec.Store(r)
+	c.s.l1.cur.Load().put(h, cl)
+}
+
+// Settled reports that ristretto has been offered everything, after a flush.
+func (s *Store) Settled() bool {
+	select {
+	case s.l1.kick <- struct{}{}:
+	default:
+	}
+	return s.l1.cur.Load().count.Load()+s.l1.old.Load().count.Load() == 0
+}

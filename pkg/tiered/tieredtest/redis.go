@@ -205,9 +205,13 @@ func (r *Redis) await() error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		// The process id tells our server from one that took the port first.
-		info, err := c.Info(ctx, "server").Result()
-		if err == nil && strings.Contains(info, fmt.Sprintf("process_id:%d\r", r.cmd.Process.Pid)) {
+		// A plain connection first: the client would log every refusal.
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", r.Addr())
+		if err == nil {
+			_ = conn.Close()
+			err = r.identify(ctx, c)
+		}
+		if err == nil {
 			return nil
 		}
 		select {
@@ -215,9 +219,21 @@ func (r *Redis) await() error {
 		case <-r.done:
 			return errors.New("redis-server ended at once")
 		case <-ctx.Done():
-			return errors.New("redis-server does not answer")
+			return fmt.Errorf("redis-server does not answer: %w", err)
 		}
 	}
+}
+
+// identify tells our server from one that took the port first, by its process.
+func (r *Redis) identify(ctx context.Context, c *redis.Client) error {
+	info, err := c.Info(ctx, "server").Result()
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(info, fmt.Sprintf("process_id:%d\r", r.cmd.Process.Pid)) {
+		return errors.New("another server has the port")
+	}
+	return nil
 }
 
 // lockedBuffer keeps the last part of the server's log.
