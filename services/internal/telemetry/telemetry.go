@@ -159,7 +159,8 @@ func meters(res *resource.Resource, registry *prometheus.Registry) (*sdkmetric.M
 		// as a label it would let anyone make series without end.
 		sdkmetric.WithView(
 			sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.request.duration"}, sdkmetric.Stream{
-				AttributeFilter: keep,
+				AttributeFilter:                   keep,
+				ExemplarReservoirProviderSelector: bareExemplars,
 				Aggregation: sdkmetric.AggregationExplicitBucketHistogram{
 					Boundaries: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 				},
@@ -229,5 +230,5 @@ func (c *complaints) Handle(err error) {
 	unsaid := c.unsaid
 	c.last, c.unsaid = now, 0
 	c.mu.Unlock()
-	c.log.Warn("telemetry could not be sent", "error", err, "same_before", unsaid)
+	c.log.Warn("telemetry does not get through", "error", err, "same_before", unsaid)
 }

@@ -145,6 +145,16 @@ func metricsOf(t *testing.T, tel *telemetry.Telemetry) string {
 	return request(t, tel.MetricsHandler(), http.MethodGet, "/metrics").Body.String()
 }
 
+func TestExemplarsNameTheTraceAndNothingElse(t *testing.T) {
+	tel, _ := setup(t, nil)
+	h := telemetry.HTTP(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), func(*http.Request) string { return "/x" })
+	request(t, h, http.MethodGet, "http://"+strings.Repeat("long.", 30)+"example/x")
+	m := request(t, tel.MetricsHandler(), http.MethodGet, "/metrics", "Accept", "application/openmetrics-text; version=1.0.0").Body.String()
+	if !strings.Contains(m, `# {span_id="`) || strings.Contains(m, "long.") {
+		t.Errorf("metrics: %s", m)
+	}
+}
+
 func TestARouterOfAnotherKindTellsTheRoute(t *testing.T) {
 	tel, view := setup(t, nil)
 	inner := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { telemetry.SetRoute(r.Context(), "/api/v1/teams/{id}") })
@@ -345,7 +355,7 @@ func TestACollectorThatIsAwayCostsNothingAndIsMentionedOnce(t *testing.T) {
 	if took := time.Since(begin); took > 2*time.Second {
 		t.Errorf("the end took %v", took)
 	}
-	if n := strings.Count(log.String(), "telemetry could not be sent"); n != 1 {
+	if n := strings.Count(log.String(), "telemetry does not get through"); n != 1 {
 		t.Errorf("mentioned %d times: %s", n, log.String())
 	}
 }
