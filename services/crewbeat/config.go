@@ -20,9 +20,11 @@ import (
 // config is what every program reads from its environment.
 type config struct {
 	DatabaseURL    string
+	DatabaseWait   time.Duration
 	Redis          redisconn.Config
 	SessionSecrets []string
 	PublicURL      string
+	RealtimeURL    string
 	Origins        []string
 	TrustedProxies []string
 	Production     bool
@@ -48,9 +50,11 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 	r := env.New(getenv)
 	c := config{
 		DatabaseURL:    r.Secret("DATABASE_URL", "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH"),
+		DatabaseWait:   r.Duration("DATABASE_WAIT", 30*time.Second, "how long to wait at the start for a PostgreSQL server that is not there yet"),
 		Redis:          redisconn.FromEnv(r),
 		SessionSecrets: r.Secrets("SESSION_SECRET", "secrets of at least 32 characters that sign sessions; the first signs, all verify"),
 		PublicURL:      strings.TrimSuffix(r.URL("PUBLIC_URL", "where people reach the page, as https://crewbeat.example.com", "http", "https"), "/"),
+		RealtimeURL:    r.URL("REALTIME_URL", "where crewbeat api passes /rt/ on to, if no ingress does; as http://realtime:8080", "http", "https"),
 		Origins:        r.Origins("ALLOWED_ORIGINS", "other origins whose pages may open the WebSocket"),
 		TrustedProxies: r.List("TRUSTED_PROXIES", "addresses or networks of the proxies whose X-Forwarded-For is believed"),
 		Production:     r.OneOf("CREWBEAT_ENV", "development", "production refuses weak settings", "production", "development") == "production",

@@ -207,7 +207,7 @@ func TestProgramSaysWhatIsWrong(t *testing.T) {
 		{"production without https", []string{"api"},
 			map[string]string{"CREWBEAT_ENV": "production", "PUBLIC_URL": "http://x.example", "SESSION_SECRET": strings.Repeat("a", 40)},
 			[]string{"PUBLIC_URL", "https://", "SESSION_SECRET number 1 is too weak"}},
-		{"a database that is not there", []string{"migrate"}, map[string]string{"DATABASE_URL": "postgres://crew:hunter2@127.0.0.1:1/crewbeat"},
+		{"a database that is not there", []string{"migrate"}, map[string]string{"DATABASE_URL": "postgres://crew:hunter2@127.0.0.1:1/crewbeat", "DATABASE_WAIT": "0s"},
 			[]string{"127.0.0.1", "refused"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 
 	"github.com/crewbeat/crewbeat/services/api"
@@ -46,6 +48,23 @@ func (s *stack) openRealtime(ctx context.Context) (*realtime.Server, error) {
 	}
 	s.closer("realtime", func(context.Context) error { return rt.Close() })
 	return rt, nil
+}
+
+// passOn hands requests, and the WebSockets they become, to another server.
+// The request keeps its host, so that the origin check there stays exact.
+func passOn(to string, log *slog.Logger) (http.Handler, error) {
+	target, err := url.Parse(to)
+	if err != nil {
+		return nil, fmt.Errorf("REALTIME_URL: %w", err)
+	}
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+			r.SetXForwarded()
+		},
+		ErrorLog: slog.NewLogLogger(log.With("upstream", "realtime").Handler(), slog.LevelWarn),
+	}, nil
 }
 
 // openPage returns the web page, or what is said in its place by a binary
@@ -127,6 +146,11 @@ func serveAPI(ctx context.Context, in invocation) error {
 			return routes{}, err
 		}
 		r := routes{api: a.Handler(), page: site}
+		if s.RealtimeURL != "" {
+			if r.realtime, err = passOn(s.RealtimeURL, s.log); err != nil {
+				return routes{}, err
+			}
+		}
 		if s.traces != nil {
 			r.traces = s.tracesHandler()
 		}

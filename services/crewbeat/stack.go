@@ -54,7 +54,7 @@ func newStack(ctx context.Context, name string, c config, in invocation, traces 
 // openDatabase opens the database and watches it.
 func (s *stack) openDatabase(ctx context.Context, url string) error {
 	d, err := db.Open(ctx, db.Config{
-		URL: url, Log: s.log, Tracer: s.telemetry.TracerProvider(), Meter: s.telemetry.MeterProvider(),
+		URL: url, Wait: s.DatabaseWait, Log: s.log, Tracer: s.telemetry.TracerProvider(), Meter: s.telemetry.MeterProvider(),
 	})
 	if err != nil {
 		return err

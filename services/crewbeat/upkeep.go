@@ -20,7 +20,7 @@ func withDatabase(ctx context.Context, in invocation, name string, work func(ctx
 		return err
 	}
 	log := newLog(c, in.stderr)
-	d, err := db.Open(ctx, db.Config{URL: c.DatabaseURL, Log: log})
+	d, err := db.Open(ctx, db.Config{URL: c.DatabaseURL, Wait: c.DatabaseWait, Log: log})
 	if err != nil {
 		return err
 	}

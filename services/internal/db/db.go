@@ -52,7 +52,10 @@ type Config struct {
 	MaxConns int
 	// ConnectTimeout bounds the first connection; 0 means 5 s.
 	ConnectTimeout time.Duration
-	// Log hears of transactions that are run again; nil discards.
+	// Wait is how long a PostgreSQL server that is not there, or still starting,
+	// is tried again; 0 means that it is tried once.
+	Wait time.Duration
+	// Log hears of waiting and of transactions that are run again; nil discards.
 	Log *slog.Logger
 	// Tracer and Meter get spans and pool metrics; nil discards.
 	Tracer trace.TracerProvider

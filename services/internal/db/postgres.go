@@ -58,11 +58,49 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 
 	pool := stdlib.OpenDB(*config)
 	db := &DB{sql: pool, bun: bun.NewDB(pool, pgdialect.New()), dialect: Postgres}
-	if err := pool.PingContext(ctx); err != nil {
-		return nil, errors.Join(unreachable(config, err), pool.Close())
+	if err := c.await(ctx, config, pool.PingContext); err != nil {
+		return nil, errors.Join(err, pool.Close())
 	}
 	pool.SetConnMaxLifetime(30 * time.Minute) // follows a failover or a new address
 	return db.finish(c, 20, otelsql.WithAttributes(semconv.DBSystemNamePostgreSQL))
+}
+
+// await pings the server, again and again for as long as it may be about to
+// come up.
+func (c Config) await(ctx context.Context, config *pgx.ConnConfig, ping func(context.Context) error) error {
+	deadline := time.Now().Add(c.Wait)
+	for said := false; ; {
+		err := ping(ctx)
+		if err == nil {
+			return nil
+		}
+		if !comingUp(err) || time.Now().Add(retryConnect).After(deadline) {
+			return unreachable(config, err)
+		}
+		if !said {
+			c.Log.InfoContext(ctx, "waiting for the database", "reason", unreachable(config, err).Error(), "at_most", c.Wait)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+			return unreachable(config, errors.Join(context.Cause(ctx), err))
+		case <-time.After(retryConnect):
+		}
+	}
+}
+
+// retryConnect is the pause between attempts to connect to a server that is
+// awaited.
+const retryConnect = 500 * time.Millisecond
+
+// comingUp reports a failure that may pass by itself while a server starts; a
+// wrong password does not.
+func comingUp(err error) bool {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code == "57P03" // cannot_connect_now
+	}
+	return !errors.Is(err, context.Canceled)
 }
 
 // statementText adds to otelpgx's span the statement without its values.
