@@ -45,6 +45,16 @@ page_ready() {
   fi
 }
 
+# chromium_path prints where a Chromium is; the page's tests take it from $CHROMIUM_PATH.
+chromium_path() {
+  local name
+  if [[ -n ${CHROMIUM_PATH:-} ]]; then echo "$CHROMIUM_PATH"; return; fi
+  for name in chromium chromium-browser google-chrome google-chrome-stable; do
+    if command -v "$name"; then return; fi
+  done
+  return 1
+}
+
 # tally ARG…: see tools/tally. Results go to the file $TALLY.
 tally() { "$root/bin/tally" -to "$TALLY" "$@"; }
 tally_ready() {

@@ -9,7 +9,7 @@ have() { # NAME: is it here?
   case $1 in
     redis) command -v redis-server ;;
     postgres) command -v initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' ;;
-    chromium) [[ -n ${CHROMIUM:-} ]] || command -v chromium || command -v chromium-browser || command -v google-chrome ;;
+    chromium) chromium_path ;;
     docker) command -v docker ;;
     cc) command -v gcc || command -v cc ;; # the race detector links with it
     kind-node) # what ../shared/kind-node needs beside Go

@@ -6,5 +6,5 @@ scripts/needs.sh chromium
 scripts/build.sh
 web_ready
 mkdir -p docs/screens
-(cd web && CREWBEAT_BIN=$root/bin/crewbeat npm run --silent screens)
+(cd web && CHROMIUM_PATH=$(chromium_path) CREWBEAT_BIN=$root/bin/crewbeat npm run --silent screens)
 say "pictures in docs/screens: $(ls docs/screens | wc -l)"

@@ -55,7 +55,8 @@ processes() {
 
 browser() {
   scripts/build.sh
-  CREWBEAT_BIN=$root/bin/crewbeat vitest browser e2e
+  web_ready
+  CHROMIUM_PATH=$(chromium_path) CREWBEAT_BIN=$root/bin/crewbeat vitest browser e2e
 }
 
 for s in "${steps[@]}"; do

@@ -76,6 +76,7 @@ func TestChartOnAFreshCluster(t *testing.T) {
 		"--set", "redis.image=" + orElse("E2E_REDIS_IMAGE", "redis:7-alpine"),
 		"--set", "postgresql.image=" + orElse("E2E_POSTGRES_IMAGE", "postgres:16-alpine"),
 		"--set", "test.image=" + orElse("E2E_BUSYBOX_IMAGE", "busybox:1.37"),
+		"--set", "api.proxyRealtime=true",
 		"--set", "publicURL=" + site.API, "--set", "allowedOrigins={" + site.Realtime + "}",
 		"--set", fmt.Sprintf("api.service.type=NodePort,api.service.nodePort=%d", api.inside),
 		"--set", fmt.Sprintf("realtime.service.type=NodePort,realtime.service.nodePort=%d", realtime.inside),
@@ -93,6 +94,9 @@ func TestChartOnAFreshCluster(t *testing.T) {
 	began = time.Now()
 	if err := crew.Story(ctx, site, "kind", t.Logf); err != nil {
 		t.Fatalf("the story: %v", err)
+	}
+	if err := crew.Story(ctx, crew.Site{API: site.API, Realtime: site.API}, "door", t.Logf); err != nil {
+		t.Fatalf("the story by one door: %v", err)
 	}
 	mira, err := crew.SignIn(ctx, site, "mira@demo.crewbeat.example", "crewbeat-demo")
 	if err != nil {

@@ -28,6 +28,20 @@ func TestTheStoryRunsOnTwoServices(t *testing.T) {
 	}
 }
 
+// With REALTIME_URL the API passes sockets on, so that one address is enough.
+func TestTheStoryRunsByOneDoor(t *testing.T) {
+	pg, redis := stack.StartPostgres(t), stack.StartRedis(t)
+	set := stack.Settings(pg, map[string]string{"REDIS_URL": redis.URL})
+	stack.Migrate(t, set)
+	set["REALTIME_URL"] = stack.Start(t, "realtime", set).URL
+	api := stack.Start(t, "api", set)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := crew.Story(ctx, crew.Site{API: api.URL, Realtime: api.URL}, "door", t.Logf); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestMigrateAndSeedCanBeRepeated(t *testing.T) {
 	pg := stack.StartPostgres(t)
 	set := stack.Settings(pg, nil)
