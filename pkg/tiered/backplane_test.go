@@ -172,3 +172,16 @@ func TestAnEvictedTagInvalidates(t *testing.T) {
 	want(t, other, "l", "v")
 	wantErr(t, cache[string](t, node(t, shared), "n"), "k", tiered.ErrMiss)
 }
+
+// A message that comes while a load is under way concerns it too, also if
+// Redis stores what was loaded: it may have done so just before the write.
+func TestAMessageDuringALoadKeepsItOutOfMemory(t *testing.T) {
+	s := node(t, shared)
+	c := cache[string](t, s, "n")
+	during(t, c, "k", func() {
+		s.Receive(fmt.Sprintf("1 k other %d n k", time.Now().Add(time.Minute).UnixMicro()))
+	})
+	if c.Version("k") != 0 {
+		t.Error("the load is in memory")
+	}
+}

@@ -25,7 +25,7 @@ import (
 //	    with flag 16: uvarint length, etag
 //	    uvarint length of the value before compression; the value
 //
-// The checksum leaves out the version, which a script writes. What it does not
+// The checksum leaves out the version and expiries, which scripts write. What it does not
 // cover is held by other checks: the key's own expiry, the bound that this
 // process puts on its copies, and the agreement of flags with content. A
 // tombstone is the header alone.

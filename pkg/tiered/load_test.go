@@ -35,16 +35,20 @@ func TestLoadingGoesOnWhenTheFirstCallerLeaves(t *testing.T) {
 	both(t, func(t *testing.T, s *tiered.Store) {
 		c := cache[int](t, s, "n")
 		b := block[int]()
+		load := func(ctx context.Context, k string, l *tiered.Load[int]) (int, error) {
+			v, err := b.load(ctx, k, l)
+			return v, errors.Join(err, ctx.Err()) // as a database would
+		}
 		first, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
 		go func() {
-			_, err := c.GetOrLoad(first, "k", b.load)
+			_, err := c.GetOrLoad(first, "k", load)
 			left <- err
 		}()
 		<-b.started
 		stays := make(chan int, 1)
 		go func() {
-			v, err := c.GetOrLoad(t.Context(), "k", b.load)
+			v, err := c.GetOrLoad(t.Context(), "k", load)
 			if err != nil {
 				t.Errorf("who stays: %v", err)
 			}

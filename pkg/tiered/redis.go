@@ -81,7 +81,8 @@ func (r *remote) do(ctx context.Context, op string, f func(context.Context) erro
 	return err
 }
 
-// syncClock measures the offset to Redis's clock, right within half a round trip.
+// syncClock measures the offset to Redis's clock. It is too large by up to a
+// round trip and never too small, so that nothing lives too long by it.
 func (r *remote) syncClock(ctx context.Context) error {
 	return r.breaker.do(ctx, r.timeout, func(ctx context.Context) error {
 		before := r.micros()
@@ -89,7 +90,7 @@ func (r *remote) syncClock(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.offset.Store(t.UnixMicro() - (before+r.micros())/2)
+		r.offset.Store(t.UnixMicro() - before)
 		return nil
 	})
 }

@@ -29,7 +29,7 @@ var (
 	luaInvalidate string
 
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
-	scriptFill       = redis.NewScript(luaFill)
+	scriptFill       = redis.NewScript(luaEntry + luaFill)
 	scriptRelease    = redis.NewScript(luaRelease)
 	scriptSet        = redis.NewScript(luaEntry + luaSet)
 	scriptDelete     = redis.NewScript(luaEntry + luaDelete)

@@ -34,6 +34,10 @@ end
 
 local function text(v) return string.format('%.0f', v) end
 
-local function stamped(entry, v)
-  return string.sub(entry, 1, 8) .. struct.pack('>I8', v) .. string.sub(entry, 17)
+-- An entry with its version, and its expiries moved so that the hard one is when
+-- Redis drops the key: the writer's idea of Redis's clock does not matter.
+local function stamped(entry, v, now, ttl)
+  local soft, hard = struct.unpack('>I8I8', entry, 17)
+  local gone = now + ttl * 1000
+  return string.sub(entry, 1, 8) .. struct.pack('>I8I8I8', v, math.max(gone - (hard - soft), 0), gone) .. string.sub(entry, 33)
 end
