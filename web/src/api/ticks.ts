@@ -49,8 +49,8 @@ function cell(tick: Tick): string {
  * the server last said; they are kept in the browser until it has confirmed
  * them, so that one made offline, or while the server is away, is not lost.
  *
- * For one habit and day they are sent one at a time, in order, and only the
- * newest of those that wait: a tick that was undone before it left stays here.
+ * For one habit and day they are sent one at a time, in order, and of those
+ * that wait only the newest: it says what the day is to be in the end.
  */
 export class Ticks {
   readonly #options: Required<TicksOptions>

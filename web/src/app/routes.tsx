@@ -10,10 +10,12 @@ import {
   useLocation,
   useNavigate,
   useRouteContext,
+  useRouter,
 } from '@tanstack/react-router'
 import { useEffect, useState } from 'react'
 import { isDay } from '@/api/day'
 import { meQuery, signOut } from '@/api/me'
+import { inviteQuery } from '@/api/teams'
 import { explain } from '@/api/problem'
 import type { Habit, User } from '@/api/types'
 import { RegisterPage } from '@/features/auth/register-page'
@@ -51,11 +53,14 @@ const root = createRootRouteWithContext<Runtime>()({
       </Empty>
     </main>
   ),
-  errorComponent: ({ error, reset }) => (
-    <main className="grid min-h-dvh content-center">
-      <Failed title="Crewbeat did not load" detail={explain(error)} onRetry={reset} />
-    </main>
-  ),
+  errorComponent: function NotLoaded({ error }) {
+    const router = useRouter()
+    return (
+      <main className="grid min-h-dvh content-center">
+        <Failed title="Crewbeat did not load" detail={explain(error)} onRetry={() => void router.invalidate()} />
+      </main>
+    )
+  },
   pendingComponent: () => (
     <div role="status" className="grid min-h-dvh place-items-center">
       <Mark className="size-14 animate-breathe" />
@@ -115,9 +120,10 @@ const join = createRoute({
     const token = useLocation({ select: (l) => l.hash })
     const me = useQuery(meQuery).data ?? null
     const navigate = useNavigate()
+    const works = useQuery(inviteQuery(token)).isSuccess
     useEffect(() => {
-      if (token && !me) pendingInvite.set(token)
-    }, [token, me])
+      if (works && !me) pendingInvite.set(token)
+    }, [works, token, me])
     return (
       <JoinPage
         token={token}
@@ -127,6 +133,11 @@ const join = createRoute({
           toast({ text: 'Welcome aboard' })
           void navigate({ to: '/team/$teamId', params: { teamId }, replace: true })
         }}
+        home={
+          <Link to="/" className={buttonClass('primary', 'lg')}>
+            Go to Crewbeat
+          </Link>
+        }
         signIn={
           <div className="grid gap-3">
             <Link to="/register" className={buttonClass('primary', 'lg')}>

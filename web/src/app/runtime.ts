@@ -19,6 +19,7 @@ export function createRuntime(): Runtime {
       queries: {
         // Offline, a query fails and says so, rather than to wait without a word.
         networkMode: 'always',
+        refetchOnReconnect: true,
         staleTime: 5_000,
         retry: (count, error) => count < 2 && isTemporary(error),
         retryDelay: (count) => (300 * 2 ** count * (1 + Math.random())) / 2,
@@ -64,8 +65,9 @@ export function createRuntime(): Runtime {
     phase = now.phase
     if (phase === 'open') {
       ticks.nudge()
-      void queryClient.invalidateQueries({ queryKey: ['health'] })
     }
+    // Back, or cut off: find out how the server is, rather than to wait for the next poll.
+    if (phase === 'open' || phase === 'waiting') void queryClient.invalidateQueries({ queryKey: ['health'] })
     if (phase === 'ended' && (now.ended === 'signed-out' || now.ended === 'revoked'))
       void queryClient.invalidateQueries({ queryKey: meQuery.queryKey, exact: true })
   })

@@ -15,7 +15,8 @@ const places: readonly { to: '/' | '/team' | '/settings'; label: string; icon: L
 /** The frame of every page for people who are signed in: a bar at the side, or below on a phone. */
 export function Shell({ me, children }: { me: User; children: ReactNode }) {
   const path = useRouterState({ select: (s) => s.location.pathname })
-  useFocusOnNewPage(path)
+  // Not before the new page stands there.
+  useFocusOnNewPage(useRouterState({ select: (s) => s.resolvedLocation?.pathname ?? s.location.pathname }))
   const here = (to: string) => (to === '/' ? path === '/' : path.startsWith(to))
 
   return (

@@ -1,6 +1,6 @@
 import { X } from 'lucide-react'
 import { Dialog as Radix } from 'radix-ui'
-import type { ReactNode } from 'react'
+import { type ReactNode, useRef } from 'react'
 import { IconButton } from './button'
 import { cx } from './cx'
 
@@ -25,11 +25,21 @@ export function Dialog({
   children: ReactNode
   wide?: boolean
 }) {
+  // Dialogs are opened by state, not by a trigger of Radix's, so that they
+  // remember themselves where the focus came from.
+  const from = useRef<Element>(null)
   return (
     <Radix.Root open={open} onOpenChange={(next) => !next && onClose()}>
       <Radix.Portal>
         <div data-modal aria-hidden="true" className="fixed inset-0 z-40 animate-fade bg-shade" />
         <Radix.Content
+          onOpenAutoFocus={() => {
+            from.current = document.activeElement
+          }}
+          onCloseAutoFocus={(e) => {
+            e.preventDefault()
+            if (from.current instanceof HTMLElement) from.current.focus()
+          }}
           {...(description ? {} : { 'aria-describedby': undefined })}
           className={cx(
             'fixed inset-x-0 bottom-0 z-50 flex max-h-[92dvh] animate-rise flex-col rounded-t-3xl bg-raised shadow-float outline-none',

@@ -13,12 +13,15 @@ export function JoinPage({
   me,
   onJoined,
   signIn,
+  home,
 }: {
   token: string
   me: User | null
   onJoined: (teamId: string) => void
   /** the ways to become somebody, for whom nobody is signed in */
   signIn: ReactNode
+  /** the way on when the invitation is worth nothing */
+  home: ReactNode
 }) {
   const info = useQuery(inviteQuery(token))
   const queryClient = useQueryClient()
@@ -36,9 +39,10 @@ export function JoinPage({
       <Mark className="mx-auto size-12" />
       <Card className="p-7">
         {token === '' || spent ? (
-          <div className="grid gap-2 text-center">
+          <div className="grid gap-3 text-center">
             <PageTitle className="!text-2xl">This invitation does not work any more</PageTitle>
             <p className="text-ink-2">It has expired, was withdrawn, or the link is not complete. Ask for a new one.</p>
+            <div className="grid pt-3">{home}</div>
           </div>
         ) : info.isPending ? (
           <Loading label="Reading the invitation" className="grid justify-items-center gap-4">
