@@ -63,7 +63,8 @@ type world struct {
 	broker   event.Broker
 	clock    *clock
 	log      *logBuffer
-	away     atomic.Bool // the broker answers nothing
+	away     atomic.Bool            // the broker answers nothing
+	asked    atomic.Pointer[func()] // called when a position is asked for, before it is read
 }
 
 // brokerOf lets a test take a world's broker away.
@@ -75,6 +76,9 @@ type brokerOf struct {
 func (b brokerOf) Position(ctx context.Context, channel string) (event.Position, error) {
 	if b.w.away.Load() {
 		return event.Position{}, event.ErrClosed
+	}
+	if f := b.w.asked.Swap(nil); f != nil {
+		(*f)()
 	}
 	return b.Broker.Position(ctx, channel)
 }

@@ -25,8 +25,10 @@ func TestJoiningByALink(t *testing.T) {
 	}
 
 	info := w.stranger(t).do(t, "POST", "/invites/lookup", object{"token": token}).want(t, 200)
-	if got, want := fmt.Sprint(info.at(t, "team_name"), info.at(t, "inviter_name"), info.at(t, "role")), "Harbor Crew Mira member"; got != want && strings.Join(strings.Fields(got), "") != strings.ReplaceAll(want, " ", "") {
-		t.Errorf("lookup says %s, want %s", got, want)
+	for field, want := range map[string]string{"team_name": "Harbor Crew", "inviter_name": "Mira", "role": "member"} {
+		if got := info.at(t, field); got != want {
+			t.Errorf("lookup says %s %v, want %s", field, got, want)
+		}
 	}
 	guest.do(t, "GET", "/teams/"+team, nil).wantProblem(t, 404, "not-found")
 	joined := guest.do(t, "POST", "/invites/accept", object{"token": token}).want(t, 200)
@@ -213,7 +215,7 @@ func TestTwoTeamsMayHaveOneName(t *testing.T) {
 			r := p.do(t, "POST", "/teams", object{"name": "Été à Łódź"}).want(t, http.StatusCreated)
 			slugs[r.at(t, "team.slug")] = true
 		}
-		if len(slugs) != 3 || !slugs["t-d"] && len(slugs) != 3 {
+		if len(slugs) != 3 {
 			t.Errorf("slugs = %v, want three different ones", slugs)
 		}
 	})

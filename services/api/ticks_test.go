@@ -67,6 +67,24 @@ func TestTheSameOperationSent200TimesAtOnceHappensOnce(t *testing.T) {
 		if n := w.count(t, "SELECT count(*) FROM activity"); n != 1 {
 			t.Errorf("%d lines in the feed, want 1", n)
 		}
+
+		// Setting a record twice is harmless by itself; adding to it is not.
+		cups := p.habit(t, object{"kind": "count", "target_milli": 8000, "unit": "cups"})
+		for range 200 {
+			all.Go(func() {
+				r, err := p.try(t.Context(), "PATCH", "/habits/"+cups+"/records/2026-11-18", object{"delta_milli": 1000, "client_op_id": "the-other-operation"})
+				if err != nil || r.status != http.StatusOK {
+					t.Errorf("add: %v, %d %s", err, r.status, r.body)
+				}
+			})
+		}
+		all.Wait()
+		if n := w.count(t, "SELECT value_milli FROM habit_records WHERE habit_id = $1", cups); n != 1000 {
+			t.Errorf("the sum of one addition sent 200 times = %d, want 1000", n)
+		}
+		if n := w.emitted(t, "habit_record_changed"); n != 1 {
+			t.Errorf("%d events of one addition, want 1", n)
+		}
 	})
 }
 
@@ -358,5 +376,27 @@ func TestAnswersSayWhereTheirEventsStand(t *testing.T) {
 			t.Errorf("%s: position = %q though events cannot be had", path, got)
 		}
 		w.away.Store(false)
+	}
+}
+
+// What happens while an answer is put together is in the answer, or comes
+// after its position. Were the position read last, this tick would be in
+// neither.
+func TestNothingIsLostBetweenAnAnswerAndItsPosition(t *testing.T) {
+	w := newWorld(t, sqlite(t))
+	p := w.join(t, "Mira", "Europe/Berlin")
+	team := p.crew(t, nil)
+	for i, path := range []string{"/dashboard", "/teams/" + team + "/activity"} {
+		habit := p.habit(t, object{"name": fmt.Sprint("Run ", i), "visibility": "team"})
+		p.do(t, "GET", path, nil).want(t, 200)
+		tick := func() { p.tick(t, habit, "2026-11-18") }
+		w.asked.Store(&tick)
+		r := p.do(t, "GET", path, nil).want(t, 200)
+		if !strings.Contains(string(r.body), []string{`"state":"done"`, `"habit_name":"Run 1"`}[i]) {
+			t.Errorf("%s lacks what happened before its position: %s", path, r.body)
+		}
+		if w.asked.Load() != nil {
+			t.Errorf("%s asked for no position", path)
+		}
 	}
 }
