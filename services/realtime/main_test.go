@@ -85,7 +85,7 @@ func second(t testing.TB, d *db.DB, ss *session.Sessions, broker event.Broker, c
 	}
 	web := httptest.NewUnstartedServer(s.Handler())
 	web.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		_ = c.(*net.TCPConn).SetWriteBuffer(4 << 10) // so that slow readers are noticed soon
+		_ = c.(*net.TCPConn).SetWriteBuffer(64 << 10) // so that slow readers are noticed soon
 		return ctx
 	}
 	web.Start()
@@ -160,12 +160,13 @@ type message struct {
 // client reads everything and answers pings, unless told otherwise.
 type client struct {
 	t       testing.TB
+	ctx     context.Context
 	ws      *websocket.Conn
 	mu      sync.Mutex
 	got     []message
 	err     error // why reading ended
 	changed chan struct{}
-	stall   chan struct{} // reading waits while it is open; nil: never
+	stall   chan struct{} // once it has read another message, reading waits until this is closed
 	mute    bool          // pings are not answered
 }
 
@@ -173,7 +174,7 @@ type dialing struct {
 	token  string
 	header http.Header
 	query  string
-	stall  chan struct{}
+	small  bool // little of what is sent waits in the kernel
 	mute   bool
 }
 
@@ -194,8 +195,8 @@ func (n *node) dial(d dialing) (*client, *http.Response, error) {
 	dialer := net.Dialer{}
 	tr := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dialer.DialContext(ctx, network, addr)
-		if err == nil {
-			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+		if err == nil && d.small {
+			_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
 		}
 		return c, err
 	}}
@@ -206,7 +207,7 @@ func (n *node) dial(d dialing) (*client, *http.Response, error) {
 		return nil, resp, err
 	}
 	ws.SetReadLimit(1 << 20)
-	c := &client{t: n.t, ws: ws, changed: make(chan struct{}, 1), stall: d.stall, mute: d.mute}
+	c := &client{t: n.t, ctx: n.t.Context(), ws: ws, changed: make(chan struct{}, 1), mute: d.mute}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -232,24 +233,28 @@ func (n *node) connectAs(d dialing) *client {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	if d.stall == nil {
-		c.await("hello", func(m message) bool { return m.Type == "hello" })
-	}
+	c.await("hello", func(m message) bool { return m.Type == "hello" })
 	return c
 }
 
 func (c *client) read() {
 	for {
-		if c.stall != nil {
-			<-c.stall
+		c.mu.Lock()
+		stall := c.stall
+		c.mu.Unlock()
+		if stall != nil {
+			select {
+			case <-stall:
+			case <-c.ctx.Done():
+			}
 		}
-		_, b, err := c.ws.Read(c.t.Context())
+		_, b, err := c.ws.Read(c.ctx)
 		var m message
 		if err == nil {
 			err = json.Unmarshal(b, &m)
 		}
 		if err == nil && m.Type == "ping" && !c.mute {
-			err = c.ws.Write(c.t.Context(), websocket.MessageText, []byte(`{"type":"pong"}`))
+			err = c.ws.Write(c.ctx, websocket.MessageText, []byte(`{"type":"pong"}`))
 		}
 		c.mu.Lock()
 		if err != nil {
@@ -268,9 +273,24 @@ func (c *client) read() {
 	}
 }
 
+// slow is a client that follows the team and its own habits, and stops reading
+// until resume is called.
+func (n *node) slow(user string) (c *client, resume func()) {
+	n.t.Helper()
+	token, _ := n.signIn(user)
+	c = n.connectAs(dialing{token: token, small: true})
+	c.subscribe(team, "")
+	c.subscribe("user:"+user+":habits", "")
+	stall := make(chan struct{})
+	c.mu.Lock()
+	c.stall = stall
+	c.mu.Unlock()
+	return c, sync.OnceFunc(func() { close(stall) })
+}
+
 func (c *client) say(v string) {
 	c.t.Helper()
-	if err := c.ws.Write(c.t.Context(), websocket.MessageText, []byte(v)); err != nil {
+	if err := c.ws.Write(c.ctx, websocket.MessageText, []byte(v)); err != nil {
 		c.t.Fatalf("write: %v", err)
 	}
 }

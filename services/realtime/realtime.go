@@ -106,3 +106,6 @@ func (s *Server) Close() error {
 	s.hub.Close()
 	return nil
 }
+
+// Channels returns how many channels this node follows.
+func (s *Server) Channels() int { return s.hub.Channels() }

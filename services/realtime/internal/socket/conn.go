@@ -40,11 +40,18 @@ type conn struct {
 	mu sync.Mutex
 	outbox
 	code     int // why it was closed
-	channels map[string]context.CancelFunc
+	channels map[string]*subscription
 	heard    time.Time // when the client last said anything
 	pinged   time.Time // when it was last asked to; zero when it has answered
 	nextPing time.Time
 	due      int // slot of the wheel
+}
+
+// subscription is a channel that a client follows, or is about to.
+type subscription struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when joining has ended
+	joined bool          // conn.mu
 }
 
 // serve reads until the connection ends.
@@ -194,14 +201,17 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 		return
 	}
 	ctx, cancel := context.WithCancel(c.ctx)
+	sub := &subscription{cancel: cancel, done: make(chan struct{})}
 	before := c.channels[ref.Ch]
-	c.channels[ref.Ch] = cancel
+	c.channels[ref.Ch] = sub
 	c.mu.Unlock()
-	if before != nil {
-		before()
-	}
 	c.s.wg.Go(func() {
-		err := c.join(ctx, id, ref)
+		defer close(sub.done)
+		if before != nil {
+			before.cancel() // of no effect once it has joined
+			<-before.done
+		}
+		err := c.join(ctx, id, ref, sub)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
@@ -216,7 +226,7 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 	})
 }
 
-func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef) error {
+func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef, sub *subscription) error {
 	allow := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -232,6 +242,9 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef) err
 		return err
 	}
 	return c.s.c.Hub.Follow(ctx, c, ref.Ch, since(ref.Since), allow, func(j hub.Joined) {
+		c.mu.Lock()
+		sub.joined = true
+		c.mu.Unlock()
 		c.s.metrics.joined(ref.Since != "", j)
 		c.send(encode(subscribedMessage{
 			Type: "subscribed", ID: id, Ch: ref.Ch, Offset: j.At.String(), Epoch: j.At.Epoch,
@@ -243,23 +256,24 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef) err
 // leave stops following a channel, also one that is only about to be.
 func (c *conn) leave(channel string) {
 	c.mu.Lock()
-	cancel := c.channels[channel]
+	sub := c.channels[channel]
 	delete(c.channels, channel)
 	c.mu.Unlock()
-	if cancel == nil {
+	if sub == nil {
 		return
 	}
-	cancel()
+	sub.cancel()
 	c.s.c.Hub.Unfollow(c, channel)
 }
 
-// following returns the channels with a prefix.
-func (c *conn) following(prefix string) []string {
+// following returns the channels with a prefix; with pending also those that
+// are only about to be followed.
+func (c *conn) following(prefix string, pending bool) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []string
-	for ch := range c.channels {
-		if strings.HasPrefix(ch, prefix) {
+	for ch, sub := range c.channels {
+		if strings.HasPrefix(ch, prefix) && (pending || sub.joined) {
 			list = append(list, ch)
 		}
 	}
@@ -268,7 +282,7 @@ func (c *conn) following(prefix string) []string {
 
 // revoke takes channels away, with what waits of them.
 func (c *conn) revoke(prefix string) {
-	for _, ch := range c.following(prefix) {
+	for _, ch := range c.following(prefix, true) {
 		c.leave(ch)
 		c.purge(ch)
 		c.s.metrics.denied("revoked")
@@ -283,7 +297,7 @@ func (c *conn) end() {
 	c.fail()
 	code := c.code
 	c.mu.Unlock()
-	for _, ch := range c.following("") {
+	for _, ch := range c.following("", true) {
 		c.leave(ch)
 	}
 	c.s.remove(c, code)

@@ -147,7 +147,7 @@ func (s *Server) recheckConns(ctx context.Context, list []*conn) {
 			c.close(closeAuthExpired)
 			continue
 		}
-		channels := c.following("")
+		channels := c.following("", false) // the others are asked for anyway
 		slices.Sort(channels)
 		for _, ch := range channels {
 			if ok, err := s.c.Auth.Allowed(ctx, c.who.UserID, ch); err == nil && !ok {

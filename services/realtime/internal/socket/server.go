@@ -135,7 +135,7 @@ func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
 		id:       s.node + "-" + strconv.FormatUint(s.number.Add(1), 36),
 		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
 		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
-		channels: map[string]context.CancelFunc{},
+		channels: map[string]*subscription{},
 	}
 	if n := rw.Reader.Buffered(); n > 0 {
 		early, _ := rw.Reader.Peek(n)

@@ -345,7 +345,7 @@ func (c *conn) abort(code int) {
 		return
 	}
 	if c.writeOrDrain(wire); !c.draining && !c.closed {
-		_ = c.nc.SetReadDeadline(time.Now().Add(goodbye))
+		c.linger()
 	}
 }
 
