@@ -11,5 +11,5 @@ for certs in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt
   [[ ! -f $certs ]] || break
 done
 cp "$certs" bin/image/ca-certificates.crt
-docker build --quiet --file Dockerfile.binary --tag "$image" bin/image >/dev/null
+out=$(docker build --quiet --file Dockerfile.binary --tag "$image" bin/image 2>&1) || die "$out"
 say "image $image, $(docker image inspect -f '{{.Size}}' "$image" | awk '{ printf "%.1f MiB", $1 / 1048576 }')"
