@@ -77,7 +77,10 @@ describe.each([
     await page.getByRole('button', { name: 'Undo' }).waitFor()
     await expectAccessible(page, 'Today with a message')
     await page.getByRole('button', { name: 'Undo' }).click()
-    await page.getByRole('button', { name: /^More for/ }).first().click()
+    await page
+      .getByRole('button', { name: /^More for/ })
+      .first()
+      .click()
     await page.getByRole('menuitem', { name: 'Archive' }).waitFor()
     await expectAccessible(page, 'a menu')
     await page.getByRole('menuitem', { name: 'Archive' }).click()
@@ -86,7 +89,10 @@ describe.each([
     await page.keyboard.press('Escape')
     await page.getByRole('button', { name: 'New habit' }).click()
     await page.getByRole('dialog').getByRole('radio', { name: 'Amount' }).click()
-    await page.getByRole('dialog').getByRole('radio', { name: /Some teams/ }).click()
+    await page
+      .getByRole('dialog')
+      .getByRole('radio', { name: /Some teams/ })
+      .click()
     await page.getByRole('button', { name: 'Create habit' }).click()
     await page.getByText('Give the habit a name').waitFor()
     await expectAccessible(page, 'a new habit with errors')
@@ -150,7 +156,8 @@ describe('with the keyboard alone', () => {
     await keyboard.press('Enter')
     await page.getByRole('rowheader', { name: 'Learn to sail' }).waitFor()
     // And gives it back.
-    const focused = () => page.evaluate(() => (document.activeElement as HTMLElement).getAttribute('aria-label') ?? document.activeElement?.textContent)
+    const focused = () =>
+      page.evaluate(() => (document.activeElement as HTMLElement).getAttribute('aria-label') ?? document.activeElement?.textContent)
     await expect.poll(focused).toBe('New habit')
     await tabTo(/^More for Learn to sail$/)
     await keyboard.press('Enter')

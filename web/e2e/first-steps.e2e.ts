@@ -1,6 +1,17 @@
 import type { Browser } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { createHabit, fillRegistration, newPerson, type Person, phone, register, type Server, startBrowser, startServer, todayCell } from './harness'
+import {
+  createHabit,
+  fillRegistration,
+  newPerson,
+  type Person,
+  phone,
+  register,
+  type Server,
+  startBrowser,
+  startServer,
+  todayCell,
+} from './harness'
 
 let server: Server
 let browser: Browser
@@ -54,6 +65,18 @@ describe('somebody new', () => {
     const cell = todayCell(mobile.page, 'Water the plants')
     await cell.tap()
     await expect.poll(() => cell.getAttribute('aria-pressed')).toBe('true')
+
+    // A long press opens the menu of the day, and is not a tap as well.
+    const box = await cell.boundingBox()
+    const touch = await mobile.context.newCDPSession(mobile.page)
+    const at = { x: (box?.x ?? 0) + 20, y: (box?.y ?? 0) + 20 }
+    await touch.send('Input.dispatchTouchEvent', { type: 'touchStart', touchPoints: [at] })
+    await mobile.page.getByRole('menuitem', { name: 'Skip this day' }).waitFor()
+    await touch.send('Input.dispatchTouchEvent', { type: 'touchEnd', touchPoints: [] })
+    expect(await cell.getAttribute('aria-pressed')).toBe('true')
+    await mobile.page.getByRole('menuitem', { name: 'Skip this day' }).tap()
+    await expect.poll(() => cell.getAttribute('aria-label')).toContain('skipped')
+
     const small = await mobile.page.evaluate(() =>
       [...document.querySelectorAll<HTMLElement>('button, a[href], input, select')]
         .filter((e) => e.checkVisibility() && !e.closest('.sr-only') && !e.classList.contains('sr-only'))
@@ -224,7 +247,10 @@ describe('the settings', () => {
     expect(await page.evaluate(() => document.documentElement.dataset.theme)).toBe('dark')
     await expect.poll(() => page.getByLabel('Name').inputValue()).toBe('Settler the Second')
 
-    await page.getByRole('button', { name: /^End the session on/ }).first().click()
+    await page
+      .getByRole('button', { name: /^End the session on/ })
+      .first()
+      .click()
     await page.getByText('That session has ended').first().waitFor()
     // Nobody touches the other window: it is told.
     await other.page.getByRole('button', { name: 'Sign in' }).waitFor()

@@ -123,10 +123,14 @@ export async function startRedis(): Promise<Redis> {
   const port = await freePort()
   let child: ChildProcess | undefined
   const start = async () => {
-    const running = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const running = spawn('redis-server', ['--port', String(port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
     child = running
     await new Promise<void>((resolve, reject) => {
-      running.once('error', (cause) => reject(new Error('redis-server did not start; install it (apt-get install redis-server)', { cause })))
+      running.once('error', (cause) =>
+        reject(new Error('redis-server did not start; install it (apt-get install redis-server)', { cause })),
+      )
       running.stdout.on('data', (chunk: Buffer) => /Ready to accept connections/.test(chunk.toString()) && resolve())
     })
   }
@@ -192,7 +196,8 @@ export async function newPerson(
   page.on('pageerror', (error) => complaints.push(String(error)))
   page.on('console', (message) => {
     // What a server refuses, or a network that is off, the browser logs by itself.
-    if (message.type() === 'error' && !/Failed to load resource|WebSocket connection|net::ERR/.test(message.text())) complaints.push(message.text())
+    if (message.type() === 'error' && !/Failed to load resource|WebSocket connection|net::ERR/.test(message.text()))
+      complaints.push(message.text())
   })
   return { page, context, complaints }
 }
@@ -243,7 +248,9 @@ export async function createHabit(page: Page, name: string, shared = false): Pro
 
 /** Today's cell of a habit. */
 export function todayCell(page: Page, habit: string) {
-  const day = new Intl.DateTimeFormat('en-GB', { weekday: 'long', day: 'numeric', month: 'long', timeZone: 'Europe/Berlin' }).format().replace(',', '')
+  const day = new Intl.DateTimeFormat('en-GB', { weekday: 'long', day: 'numeric', month: 'long', timeZone: 'Europe/Berlin' })
+    .format()
+    .replace(',', '')
   return page.getByRole('gridcell').getByRole('button', { name: new RegExp(`^${habit}, ${day.replace(' ', ',? ')}`) })
 }
 
@@ -254,7 +261,14 @@ export async function expectAccessible(page: Page, where: string): Promise<void>
   // Evaluated over the debugger: the page's policy refuses inline scripts, as it should.
   await page.evaluate(await axeSource)
   // Colours on their way from one to the other are not what anybody reads.
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((a) => a.effect?.getComputedTiming().iterations !== Infinity).map((a) => a.finished.catch(() => undefined))))
+  await page.evaluate(() =>
+    Promise.all(
+      document
+        .getAnimations()
+        .filter((a) => a.effect?.getComputedTiming().iterations !== Infinity)
+        .map((a) => a.finished.catch(() => undefined)),
+    ),
+  )
   const found = await page.evaluate(async () => {
     const { axe } = window as unknown as { axe: { run: (o: object) => Promise<AxeResults> } }
     const { violations } = await axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })

@@ -124,7 +124,9 @@ describe('an answer that cannot be used', () => {
     me = await newPerson(browser, server)
     const { page } = me
     await signIn(page, ...mira)
-    await page.route('**/api/v1/dashboard*', (route) => route.fulfill({ status: 500, contentType: 'application/problem+json', body: '{"status":500,"title":"Internal"}' }))
+    await page.route('**/api/v1/dashboard*', (route) =>
+      route.fulfill({ status: 500, contentType: 'application/problem+json', body: '{"status":500,"title":"Internal"}' }),
+    )
     await page.goto('/')
     await page.getByRole('heading', { name: 'Your week did not load' }).waitFor()
     await page.getByText('Crewbeat had a problem of its own.').waitFor()
@@ -139,7 +141,11 @@ describe('an answer that cannot be used', () => {
     await register(page, 'Refused')
     await createHabit(page, 'Sail')
     await page.route('**/records/*', (route) =>
-      route.fulfill({ status: 422, contentType: 'application/problem+json', body: JSON.stringify({ status: 422, title: 'Invalid', code: 'invalid', detail: 'this day is over' }) }),
+      route.fulfill({
+        status: 422,
+        contentType: 'application/problem+json',
+        body: JSON.stringify({ status: 422, title: 'Invalid', code: 'invalid', detail: 'this day is over' }),
+      }),
     )
     await todayCell(page, 'Sail').click()
     await page.getByText('Not recorded. This day is over.').first().waitFor()

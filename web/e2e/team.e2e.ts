@@ -1,6 +1,17 @@
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { createHabit, type Network, newPerson, type Person, register, type Server, startBrowser, startNetwork, startServer, todayCell } from './harness'
+import {
+  createHabit,
+  type Network,
+  newPerson,
+  type Person,
+  register,
+  type Server,
+  startBrowser,
+  startNetwork,
+  startServer,
+  todayCell,
+} from './harness'
 
 let server: Server
 let network: Network

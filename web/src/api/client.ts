@@ -26,7 +26,8 @@ export const api = createClient<paths>({
     try {
       return await around(request, (r) => fetch(r))
     } catch (cause) {
-      if (request.signal.aborted && !(request.signal.reason instanceof DOMException && request.signal.reason.name === 'TimeoutError')) throw cause
+      if (request.signal.aborted && !(request.signal.reason instanceof DOMException && request.signal.reason.name === 'TimeoutError'))
+        throw cause
       throw new Unreachable('the server could not be reached', { cause })
     }
   },
@@ -42,7 +43,10 @@ export async function body<T>(answer: Promise<Answer<T>>): Promise<NonNullable<T
 }
 
 /** The body of a good answer and the position of a channel before it was read. */
-export async function bodyAt<T>(channel: string, answer: Promise<Answer<T>>): Promise<{ value: NonNullable<T>; position: string | undefined }> {
+export async function bodyAt<T>(
+  channel: string,
+  answer: Promise<Answer<T>>,
+): Promise<{ value: NonNullable<T>; position: string | undefined }> {
   const { data, response } = await checked(answer)
   if (data === undefined || data === null) throw new Problem(502, { detail: 'The server sent an empty answer.' })
   return { value: data, position: positionOf(channel, response.headers.get('X-Realtime-Position')) }

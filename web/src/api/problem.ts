@@ -58,7 +58,9 @@ export function explain(error: unknown): string {
 /** What the server said about one field of a form, if it did. */
 export function fieldProblem(error: unknown, ...names: string[]): string | undefined {
   if (!(error instanceof Problem)) return undefined
-  const found = error.fields.find((f) => names.some((n) => f.location === n || f.location.startsWith(`${n}.`) || f.location.startsWith(`${n}[`)))
+  const found = error.fields.find((f) =>
+    names.some((n) => f.location === n || f.location.startsWith(`${n}.`) || f.location.startsWith(`${n}[`)),
+  )
   return found && sentence(found.message)
 }
 

@@ -28,7 +28,8 @@ function server() {
   const asked: { tick: Tick; answer: (p?: Progress) => void; fail: (e: unknown) => void }[] = []
   return {
     asked,
-    send: (tick: Tick) => new Promise<Progress>((resolve, reject) => asked.push({ tick, answer: (p = progress) => resolve(p), fail: reject })),
+    send: (tick: Tick) =>
+      new Promise<Progress>((resolve, reject) => asked.push({ tick, answer: (p = progress) => resolve(p), fail: reject })),
   }
 }
 

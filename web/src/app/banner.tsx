@@ -43,7 +43,8 @@ function useNotice(): Notice | undefined {
   const { ticks } = usePending()
   const waiting = ticks.length === 0 ? '' : ticks.length === 1 ? ' One is waiting.' : ` ${ticks.length} are waiting.`
 
-  if (!online) return { icon: CloudOff, tone: 'warn', text: `You are offline. Ticks are kept on this device and sent when you are back.${waiting}` }
+  if (!online)
+    return { icon: CloudOff, tone: 'warn', text: `You are offline. Ticks are kept on this device and sent when you are back.${waiting}` }
   if (health.error instanceof Unreachable && live.phase !== 'open')
     return {
       icon: CloudOff,
@@ -61,14 +62,30 @@ function useNotice(): Notice | undefined {
   if (live.phase === 'ended') {
     const again = { label: 'Try again', run: () => realtime.nudge() }
     if (live.ended === 'too-many')
-      return { icon: Radio, tone: 'calm', text: 'Live updates are off here: Crewbeat is open in too many windows. Close some.', action: again }
+      return {
+        icon: Radio,
+        tone: 'calm',
+        text: 'Live updates are off here: Crewbeat is open in too many windows. Close some.',
+        action: again,
+      }
     if (live.ended === 'outdated')
-      return { icon: Radio, tone: 'calm', text: 'There is a newer version of this page.', action: { label: 'Reload', run: () => location.reload() } }
-    if (live.ended === 'refused') return { icon: Radio, tone: 'calm', text: 'Live updates are off here. What you do is saved.', action: again }
+      return {
+        icon: Radio,
+        tone: 'calm',
+        text: 'There is a newer version of this page.',
+        action: { label: 'Reload', run: () => location.reload() },
+      }
+    if (live.ended === 'refused')
+      return { icon: Radio, tone: 'calm', text: 'Live updates are off here. What you do is saved.', action: again }
     return undefined
   }
   if (live.phase === 'waiting' && live.failures > 2)
-    return { icon: Radio, tone: 'calm', text: 'Live updates are cut off; reconnecting. What you do is saved.', action: { label: 'Try now', run: () => realtime.nudge() } }
+    return {
+      icon: Radio,
+      tone: 'calm',
+      text: 'Live updates are cut off; reconnecting. What you do is saved.',
+      action: { label: 'Try now', run: () => realtime.nudge() },
+    }
   return undefined
 }
 

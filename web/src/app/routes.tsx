@@ -48,7 +48,14 @@ const root = createRootRouteWithContext<Runtime>()({
   ),
   notFoundComponent: () => (
     <main className="grid min-h-dvh content-center">
-      <Empty title="There is nothing here" action={<Link to="/" className={buttonClass('primary', 'lg')}>Go to Today</Link>}>
+      <Empty
+        title="There is nothing here"
+        action={
+          <Link to="/" className={buttonClass('primary', 'lg')}>
+            Go to Today
+          </Link>
+        }
+      >
         The address may be mistyped, or what it led to is gone.
       </Empty>
     </main>
@@ -97,7 +104,16 @@ const login = createRoute({
     useTitle('Sign in')
     const { next } = login.useSearch()
     const enter = useEnter()
-    return <SignInPage onSignedIn={(user) => enter(user, next ?? '/')} toRegister={<Link to="/register" className={link}>Create an account</Link>} />
+    return (
+      <SignInPage
+        onSignedIn={(user) => enter(user, next ?? '/')}
+        toRegister={
+          <Link to="/register" className={link}>
+            Create an account
+          </Link>
+        }
+      />
+    )
   },
 })
 
@@ -107,7 +123,16 @@ const registration = createRoute({
   component: function Register() {
     useTitle('Create an account')
     const enter = useEnter()
-    return <RegisterPage onRegistered={(user) => enter(user, '/welcome')} toSignIn={<Link to="/login" className={link}>Sign in</Link>} />
+    return (
+      <RegisterPage
+        onRegistered={(user) => enter(user, '/welcome')}
+        toSignIn={
+          <Link to="/login" className={link}>
+            Sign in
+          </Link>
+        }
+      />
+    )
   },
 })
 
@@ -241,7 +266,11 @@ const today = createRoute({
             <CrewPulse
               me={me}
               linkTo={(teamId, label) => (
-                <Link to="/team/$teamId" params={{ teamId }} className="inline-flex min-h-11 shrink-0 items-center text-sm font-semibold text-brand hover:underline">
+                <Link
+                  to="/team/$teamId"
+                  params={{ teamId }}
+                  className="inline-flex min-h-11 shrink-0 items-center text-sm font-semibold text-brand hover:underline"
+                >
                   {label}
                 </Link>
               )}

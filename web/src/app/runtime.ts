@@ -37,8 +37,9 @@ export function createRuntime(): Runtime {
     keep: keepInBrowser(),
     onSent: (tick, progress) => {
       const queryKey = ['dashboard', tick.user]
-      queryClient.setQueriesData<DashboardAt>({ queryKey }, (at) =>
-        at && { ...at, dashboard: withProgress(at.dashboard, tick.habit, tick.day, progress) },
+      queryClient.setQueriesData<DashboardAt>(
+        { queryKey },
+        (at) => at && { ...at, dashboard: withProgress(at.dashboard, tick.habit, tick.day, progress) },
       )
       // An answer on its way may have been read before this tick: ask again.
       if (queryClient.isFetching({ queryKey }) > 0) void queryClient.invalidateQueries({ queryKey })

@@ -49,7 +49,10 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
           ))}
         </nav>
         <div className="mt-auto grid gap-2">
-          <a href="/traces" className="flex min-h-11 items-center gap-3 rounded-control px-3 text-sm font-medium text-ink-3 hover:bg-sunken hover:text-ink">
+          <a
+            href="/traces"
+            className="flex min-h-11 items-center gap-3 rounded-control px-3 text-sm font-medium text-ink-3 hover:bg-sunken hover:text-ink"
+          >
             <Waypoints aria-hidden="true" className="size-4.5" />
             Traces
           </a>
@@ -76,7 +79,10 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
             key={p.to}
             to={p.to}
             aria-current={here(p.to) ? 'page' : undefined}
-            className={cx('grid min-h-16 content-center justify-items-center gap-1 text-xs font-semibold', here(p.to) ? 'text-brand' : 'text-ink-3')}
+            className={cx(
+              'grid min-h-16 content-center justify-items-center gap-1 text-xs font-semibold',
+              here(p.to) ? 'text-brand' : 'text-ink-3',
+            )}
           >
             <span className={cx('rounded-full px-4 py-0.5 transition-colors', here(p.to) && 'bg-brand-soft')}>
               <p.icon aria-hidden="true" className="size-5.5" />

@@ -67,7 +67,5 @@ export function startTracing(realtime: Realtime): void {
 
 /** The path without the ids in it: those of people have no place in a span's name. */
 export function template(path: string): string {
-  return path
-    .replace(/\/[0-9a-f]{8}-[0-9a-f-]{27}(?=\/|$)/g, '/{id}')
-    .replace(/\/\d{4}-\d{2}-\d{2}(?=\/|$)/g, '/{day}')
+  return path.replace(/\/[0-9a-f]{8}-[0-9a-f-]{27}(?=\/|$)/g, '/{id}').replace(/\/\d{4}-\d{2}-\d{2}(?=\/|$)/g, '/{day}')
 }

@@ -310,12 +310,7 @@ export class Realtime {
 
   #set(status: Status) {
     const now = this.#status
-    if (
-      now.phase === status.phase &&
-      now.degraded === status.degraded &&
-      now.ended === status.ended &&
-      now.failures === status.failures
-    )
+    if (now.phase === status.phase && now.degraded === status.degraded && now.ended === status.ended && now.failures === status.failures)
       return
     this.#status = status
     for (const watcher of [...this.#watchers]) watcher()

@@ -60,7 +60,11 @@ export function HabitIcon({ icon, color, className }: { icon: string; color: str
       data-hue={hueName(color)}
       className={cx('inline-grid size-11 shrink-0 place-items-center rounded-2xl bg-hue-soft text-hue', className)}
     >
-      {Known ? <Known className="size-[46%]" strokeWidth={2.1} /> : <span className="text-lg leading-none">{[...icon].slice(0, 2).join('') || '•'}</span>}
+      {Known ? (
+        <Known className="size-[46%]" strokeWidth={2.1} />
+      ) : (
+        <span className="text-lg leading-none">{[...icon].slice(0, 2).join('') || '•'}</span>
+      )}
     </span>
   )
 }

@@ -59,12 +59,26 @@ export function DayBars({
 }) {
   const top = Math.max(1, ...bars.map((b) => Math.max(b.of, b.value)))
   return (
-    <div role="img" aria-label={`${label}: ${bars.map((b) => `${b.name} ${b.value} of ${b.of}`).join(', ')}`} className="grid grid-cols-7 gap-1.5">
+    <div
+      role="img"
+      aria-label={`${label}: ${bars.map((b) => `${b.name} ${b.value} of ${b.of}`).join(', ')}`}
+      className="grid grid-cols-7 gap-1.5"
+    >
       {bars.map((b) => (
         <div key={b.name} aria-hidden="true" className="grid justify-items-center gap-1.5">
           <svg viewBox="0 0 20 56" className="h-14 w-5 text-brand">
-            <rect x="4" y={56 - Math.max(6, (56 * b.of) / top)} width="12" height={Math.max(6, (56 * b.of) / top)} rx="5" fill="currentColor" opacity="0.15" />
-            {b.value > 0 && <rect x="4" y={56 - (56 * b.value) / top} width="12" height={(56 * b.value) / top} rx="5" fill="currentColor" />}
+            <rect
+              x="4"
+              y={56 - Math.max(6, (56 * b.of) / top)}
+              width="12"
+              height={Math.max(6, (56 * b.of) / top)}
+              rx="5"
+              fill="currentColor"
+              opacity="0.15"
+            />
+            {b.value > 0 && (
+              <rect x="4" y={56 - (56 * b.value) / top} width="12" height={(56 * b.value) / top} rx="5" fill="currentColor" />
+            )}
           </svg>
           <span className={cx('text-xs font-semibold', b.now ? 'text-brand' : 'text-ink-3')}>{b.letter}</span>
         </div>

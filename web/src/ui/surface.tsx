@@ -40,7 +40,14 @@ export function Failed({ title, detail, onRetry, busy = false }: { title: string
     <div role="alert" className="mx-auto grid max-w-md justify-items-center gap-3 px-6 py-14 text-center">
       <svg viewBox="0 0 64 64" className="size-16 text-ink-3" fill="none" aria-hidden="true">
         <circle cx="32" cy="32" r="30" className="fill-sunken" />
-        <path d="M14 34h9l6-13 7 24 5-11h9" stroke="currentColor" strokeWidth="3" strokeLinecap="round" strokeLinejoin="round" strokeDasharray="4 5" />
+        <path
+          d="M14 34h9l6-13 7 24 5-11h9"
+          stroke="currentColor"
+          strokeWidth="3"
+          strokeLinecap="round"
+          strokeLinejoin="round"
+          strokeDasharray="4 5"
+        />
       </svg>
       <h2 className="text-xl font-bold">{title}</h2>
       <p className="text-ink-2">{detail}</p>
@@ -82,7 +89,11 @@ export function Avatar({ name, id, className }: { name: string; id: string; clas
 /** The name of the page, at its top; takes the focus when the page changes. */
 export function PageTitle({ children, className }: { children: ReactNode; className?: string }) {
   return (
-    <h1 id="page-title" tabIndex={-1} className={cx('text-[1.75rem] leading-tight font-bold tracking-tight outline-none sm:text-4xl', className)}>
+    <h1
+      id="page-title"
+      tabIndex={-1}
+      className={cx('text-[1.75rem] leading-tight font-bold tracking-tight outline-none sm:text-4xl', className)}
+    >
       {children}
     </h1>
   )
@@ -93,7 +104,14 @@ export function Mark({ className }: { className?: string }) {
   return (
     <svg viewBox="0 0 32 32" className={cx('text-brand', className)} aria-hidden="true">
       <rect width="32" height="32" rx="9" fill="currentColor" />
-      <path d="M6.5 17h4l3-7.5 5 13 3-5.5h4" fill="none" className="stroke-on-brand" strokeWidth="2.6" strokeLinecap="round" strokeLinejoin="round" />
+      <path
+        d="M6.5 17h4l3-7.5 5 13 3-5.5h4"
+        fill="none"
+        className="stroke-on-brand"
+        strokeWidth="2.6"
+        strokeLinecap="round"
+        strokeLinejoin="round"
+      />
     </svg>
   )
 }

@@ -68,7 +68,10 @@ export function Toasts() {
               {t.action.label}
             </Radix.Action>
           )}
-          <Radix.Close aria-label="Dismiss" className="inline-flex size-11 items-center justify-center rounded-xl opacity-75 hover:opacity-100">
+          <Radix.Close
+            aria-label="Dismiss"
+            className="inline-flex size-11 items-center justify-center rounded-xl opacity-75 hover:opacity-100"
+          >
             <X aria-hidden="true" className="size-4.5" />
           </Radix.Close>
         </Radix.Root>

@@ -9,5 +9,7 @@ export function emailFault(email: string): string | undefined {
 export function passwordFault(password: string): string | undefined {
   const missing = 10 - [...password].length
   if (missing <= 0) return undefined
-  return missing === 10 ? 'Choose a password of at least ten characters.' : `${missing} more ${missing === 1 ? 'character' : 'characters'}, please: at least ten.`
+  return missing === 10
+    ? 'Choose a password of at least ten characters.'
+    : `${missing} more ${missing === 1 ? 'character' : 'characters'}, please: at least ten.`
 }

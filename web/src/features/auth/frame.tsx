@@ -13,7 +13,10 @@ export function AuthFrame({ title, children }: { title: string; children: ReactN
         <PageTitle>{title}</PageTitle>
         {children}
       </main>
-      <aside aria-label="About Crewbeat" className="hidden content-center justify-items-center gap-10 border-l border-line bg-brand-soft p-16 lg:grid">
+      <aside
+        aria-label="About Crewbeat"
+        className="hidden content-center justify-items-center gap-10 border-l border-line bg-brand-soft p-16 lg:grid"
+      >
         <Pulse />
         <p className="max-w-md text-center text-2xl leading-snug font-semibold tracking-tight text-balance">
           Small things, done again and again, with people who notice.
@@ -35,7 +38,14 @@ function Pulse() {
             d === '1' ? (
               <g key={c} transform={`translate(${c * 48} 0)`}>
                 <circle cx="20" cy="20" r="18" className="fill-hue" />
-                <path d="m13 20.5 5 5 9.5-10" fill="none" className="stroke-surface" strokeWidth="3.4" strokeLinecap="round" strokeLinejoin="round" />
+                <path
+                  d="m13 20.5 5 5 9.5-10"
+                  fill="none"
+                  className="stroke-surface"
+                  strokeWidth="3.4"
+                  strokeLinecap="round"
+                  strokeLinejoin="round"
+                />
               </g>
             ) : (
               <circle key={c} cx={c * 48 + 20} cy="20" r="16.5" fill="none" className="stroke-hue" strokeWidth="3" strokeOpacity="0.4" />

@@ -26,7 +26,9 @@ export function SignInPage({ onSignedIn, toRegister }: { onSignedIn: (user: User
   return (
     <AuthFrame title="Welcome back">
       <form onSubmit={submit} noValidate className="grid gap-5">
-        {go.isError && <FormError>{isWrong(go.error) ? 'E-mail address or password is wrong. Check both and try again.' : explain(go.error)}</FormError>}
+        {go.isError && (
+          <FormError>{isWrong(go.error) ? 'E-mail address or password is wrong. Check both and try again.' : explain(go.error)}</FormError>
+        )}
         <TextField
           label="E-mail address"
           type="email"

@@ -53,9 +53,15 @@ export function FirstHabit({ me, onDone }: { me: User; onDone: () => void }) {
         <span className={step === 2 ? 'h-1.5 w-12 rounded-full bg-brand' : 'h-1.5 w-12 rounded-full bg-line'} />
       </div>
       <header className="grid gap-2">
-        <PageTitle>{step === 1 ? `Welcome, ${me.name.split(' ')[0]}. What is one thing you would like to keep doing?` : `When will you “${draft.name.trim()}”?`}</PageTitle>
+        <PageTitle>
+          {step === 1
+            ? `Welcome, ${me.name.split(' ')[0]}. What is one thing you would like to keep doing?`
+            : `When will you “${draft.name.trim()}”?`}
+        </PageTitle>
         <p className="text-lg text-ink-2">
-          {step === 1 ? 'Start with one. You can add more, or change it, at any time.' : 'A rhythm you can keep in a bad week is a good one.'}
+          {step === 1
+            ? 'Start with one. You can add more, or change it, at any time.'
+            : 'A rhythm you can keep in a bad week is a good one.'}
         </p>
       </header>
       <form onSubmit={next} noValidate className="grid gap-6">

@@ -14,9 +14,20 @@ export function LookPicker({
 }) {
   return (
     <div className="grid gap-3">
-      <RadioGroup.Root aria-label="Colour" value={color} onValueChange={(next) => onChange({ color: next })} className="grid grid-cols-8 justify-items-center sm:flex sm:gap-1">
+      <RadioGroup.Root
+        aria-label="Colour"
+        value={color}
+        onValueChange={(next) => onChange({ color: next })}
+        className="grid grid-cols-8 justify-items-center sm:flex sm:gap-1"
+      >
         {habitHues.map((hue) => (
-          <RadioGroup.Item key={hue} value={hue} aria-label={hue} data-hue={hue} className="group grid h-11 w-full place-items-center rounded-full sm:w-11">
+          <RadioGroup.Item
+            key={hue}
+            value={hue}
+            aria-label={hue}
+            data-hue={hue}
+            className="group grid h-11 w-full place-items-center rounded-full sm:w-11"
+          >
             <span className="grid size-8 place-items-center rounded-full bg-hue text-surface ring-hue ring-offset-2 ring-offset-raised group-data-[state=checked]:ring-2">
               <Check aria-hidden="true" className="hidden size-4 group-data-[state=checked]:block" strokeWidth={3} />
             </span>

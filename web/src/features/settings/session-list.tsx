@@ -24,7 +24,14 @@ export function SessionList() {
       </Loading>
     )
   if (sessions.isError && !sessions.data)
-    return <Failed title="Your sessions did not load" detail={explain(sessions.error)} onRetry={() => void sessions.refetch()} busy={sessions.isFetching} />
+    return (
+      <Failed
+        title="Your sessions did not load"
+        detail={explain(sessions.error)}
+        onRetry={() => void sessions.refetch()}
+        busy={sessions.isFetching}
+      />
+    )
   return (
     <ul className="grid gap-2">
       {sessions.data.map((s) => {

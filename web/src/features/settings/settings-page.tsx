@@ -27,39 +27,39 @@ export function SettingsPage({
   return (
     <div className="mx-auto max-w-[84rem] px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
       <div className="grid max-w-3xl gap-6">
-      <PageTitle>Settings</PageTitle>
-      <Section title="You and your days" hint={`Signed in as ${me.email}`}>
-        {/* Another version came from elsewhere: show it. */}
-        <ProfileForm key={me.version} me={me} />
-      </Section>
-      <Section title="Appearance">
-        <Segmented
-          label="Appearance"
-          value={theme}
-          onChange={onTheme}
-          options={[
-            { value: 'system', label: 'System', icon: <Monitor aria-hidden="true" className="size-4" /> },
-            { value: 'light', label: 'Light', icon: <Sun aria-hidden="true" className="size-4" /> },
-            { value: 'dark', label: 'Dark', icon: <Moon aria-hidden="true" className="size-4" /> },
-          ]}
-        />
-      </Section>
-      <Section title="Where you are signed in" hint="End what you do not know, and change your password then.">
-        <SessionList />
-      </Section>
-      <Section title="Password">
-        <PasswordForm />
-      </Section>
-      <Section title="Traces" hint="Every tick can be followed from this page to your team-mates’ screens.">
-        <a href="/traces" className="inline-flex min-h-11 items-center font-semibold text-brand underline-offset-4 hover:underline">
-          Open the trace viewer
-        </a>
-      </Section>
-      <div className="flex justify-start pt-2 pb-6">
-        <Button size="lg" onClick={onSignOut} busy={signingOut}>
-          Sign out
-        </Button>
-      </div>
+        <PageTitle>Settings</PageTitle>
+        <Section title="You and your days" hint={`Signed in as ${me.email}`}>
+          {/* Another version came from elsewhere: show it. */}
+          <ProfileForm key={me.version} me={me} />
+        </Section>
+        <Section title="Appearance">
+          <Segmented
+            label="Appearance"
+            value={theme}
+            onChange={onTheme}
+            options={[
+              { value: 'system', label: 'System', icon: <Monitor aria-hidden="true" className="size-4" /> },
+              { value: 'light', label: 'Light', icon: <Sun aria-hidden="true" className="size-4" /> },
+              { value: 'dark', label: 'Dark', icon: <Moon aria-hidden="true" className="size-4" /> },
+            ]}
+          />
+        </Section>
+        <Section title="Where you are signed in" hint="End what you do not know, and change your password then.">
+          <SessionList />
+        </Section>
+        <Section title="Password">
+          <PasswordForm />
+        </Section>
+        <Section title="Traces" hint="Every tick can be followed from this page to your team-mates’ screens.">
+          <a href="/traces" className="inline-flex min-h-11 items-center font-semibold text-brand underline-offset-4 hover:underline">
+            Open the trace viewer
+          </a>
+        </Section>
+        <div className="flex justify-start pt-2 pb-6">
+          <Button size="lg" onClick={onSignOut} busy={signingOut}>
+            Sign out
+          </Button>
+        </div>
       </div>
     </div>
   )

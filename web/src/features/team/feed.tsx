@@ -80,7 +80,10 @@ function Line({ line, me, fresh, on }: { line: Activity; me: User; fresh: boolea
     <li data-activity={line.id} className={cx('flex items-center gap-3.5 rounded-2xl px-3 py-2.5', fresh && 'animate-glow')}>
       <span className="relative">
         <Avatar name={line.user_name} id={line.user_id} />
-        <span aria-hidden="true" className="absolute -right-1 -bottom-1 grid size-4.5 place-items-center rounded-full bg-brand text-on-brand ring-2 ring-surface">
+        <span
+          aria-hidden="true"
+          className="absolute -right-1 -bottom-1 grid size-4.5 place-items-center rounded-full bg-brand text-on-brand ring-2 ring-surface"
+        >
           <Check className="size-3" strokeWidth={4} />
         </span>
       </span>
@@ -120,7 +123,13 @@ function LiveMark() {
   const { phase } = useRealtimeStatus()
   const live = phase === 'open'
   return (
-    <span role="status" className={cx('inline-flex items-center gap-2 rounded-full px-2.5 py-1 text-[0.8125rem] font-semibold', live ? 'bg-brand-soft text-brand' : 'bg-sunken text-ink-2')}>
+    <span
+      role="status"
+      className={cx(
+        'inline-flex items-center gap-2 rounded-full px-2.5 py-1 text-[0.8125rem] font-semibold',
+        live ? 'bg-brand-soft text-brand' : 'bg-sunken text-ink-2',
+      )}
+    >
       <span aria-hidden="true" className={cx('size-2 rounded-full', live ? 'bg-brand' : 'animate-breathe bg-line-strong')} />
       {live ? 'Live' : phase === 'ended' ? 'Not live' : 'Connecting…'}
     </span>
@@ -143,7 +152,15 @@ function FeedSkeleton() {
 
 function QuietWater() {
   return (
-    <svg viewBox="0 0 160 64" className="mb-2 h-16 text-brand" fill="none" stroke="currentColor" strokeWidth="2.5" strokeLinecap="round" aria-hidden="true">
+    <svg
+      viewBox="0 0 160 64"
+      className="mb-2 h-16 text-brand"
+      fill="none"
+      stroke="currentColor"
+      strokeWidth="2.5"
+      strokeLinecap="round"
+      aria-hidden="true"
+    >
       <path d="M8 26c12-9 24-9 36 0s24 9 36 0 24-9 36 0 24 9 36 0" strokeOpacity="0.85" />
       <path d="M22 44c10-7 20-7 30 0s20 7 30 0 20-7 30 0" strokeOpacity="0.35" />
     </svg>

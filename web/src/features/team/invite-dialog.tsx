@@ -10,9 +10,24 @@ import { Dialog, DialogBody } from '@/ui/dialog'
 import { FormError } from '@/ui/field'
 
 /** Makes a link with which people can join a team. */
-export function InviteDialog({ open, onClose, teamId, teamName }: { open: boolean; onClose: () => void; teamId: string; teamName: string }) {
+export function InviteDialog({
+  open,
+  onClose,
+  teamId,
+  teamName,
+}: {
+  open: boolean
+  onClose: () => void
+  teamId: string
+  teamName: string
+}) {
   return (
-    <Dialog open={open} onClose={onClose} title={`Invite to ${teamName}`} description="Whoever opens the link can join. It works for seven days.">
+    <Dialog
+      open={open}
+      onClose={onClose}
+      title={`Invite to ${teamName}`}
+      description="Whoever opens the link can join. It works for seven days."
+    >
       <DialogBody>
         <NewLink teamId={teamId} />
         <OpenInvites teamId={teamId} />
@@ -107,7 +122,9 @@ function OpenInvites({ teamId }: { teamId: string }) {
           <li key={i.id} className="flex min-h-11 items-center justify-between gap-3 text-sm text-ink-2">
             <span>
               For a {i.role}, by {i.inviter_name}, until{' '}
-              {new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' }).format(new Date(i.expires_at))}
+              {new Intl.DateTimeFormat('en-GB', { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' }).format(
+                new Date(i.expires_at),
+              )}
             </span>
             <IconButton label="Make this link worthless" className="-mr-2" disabled={revoke.isPending} onClick={() => revoke.mutate(i.id)}>
               <Trash2 aria-hidden="true" className="size-4.5" />

@@ -51,7 +51,12 @@ export function JoinPage({
             <Skeleton className="h-12 w-full" />
           </Loading>
         ) : info.isError ? (
-          <Failed title="The invitation did not load" detail={explain(info.error)} onRetry={() => void info.refetch()} busy={info.isFetching} />
+          <Failed
+            title="The invitation did not load"
+            detail={explain(info.error)}
+            onRetry={() => void info.refetch()}
+            busy={info.isFetching}
+          />
         ) : (
           <div className="grid gap-5 text-center">
             <div className="grid gap-1.5">

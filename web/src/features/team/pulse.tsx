@@ -13,7 +13,15 @@ export function CrewPulse({ me, linkTo }: { me: User; linkTo: (teamId: string, l
   return first ? <Pulse key={first.team.id} me={me} membership={first} linkTo={linkTo} /> : null
 }
 
-function Pulse({ me, membership: { team }, linkTo }: { me: User; membership: Membership; linkTo: (teamId: string, label: string) => ReactNode }) {
+function Pulse({
+  me,
+  membership: { team },
+  linkTo,
+}: {
+  me: User
+  membership: Membership
+  linkTo: (teamId: string, label: string) => ReactNode
+}) {
   const feed = useInfiniteQuery(activityQuery(team.id))
   const news = useLiveTeam(team.id, feed.data ? feed.data.pages[0]?.position : null)
   const lines = feed.data?.pages[0]?.items.filter((l) => l.user_id !== me.id).slice(0, 5) ?? []

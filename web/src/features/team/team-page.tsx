@@ -32,7 +32,12 @@ export function TeamPage({ me, teamId, onTeam }: TeamProps) {
       {teams.isPending ? (
         <TeamSkeleton />
       ) : teams.isError && !teams.data ? (
-        <Failed title="Your teams did not load" detail={explain(teams.error)} onRetry={() => void teams.refetch()} busy={teams.isFetching} />
+        <Failed
+          title="Your teams did not load"
+          detail={explain(teams.error)}
+          onRetry={() => void teams.refetch()}
+          busy={teams.isFetching}
+        />
       ) : current === undefined ? (
         <>
           <PageTitle>Team</PageTitle>
@@ -80,14 +85,18 @@ function Crew({ me, teamId, onLeft, onCreate }: { me: User; teamId: string; onLe
   const [inviting, setInviting] = useState(false)
   if (query.isPending) return <TeamSkeleton />
   if (query.isError && !query.data)
-    return <Failed title="The team did not load" detail={explain(query.error)} onRetry={() => void query.refetch()} busy={query.isFetching} />
+    return (
+      <Failed title="The team did not load" detail={explain(query.error)} onRetry={() => void query.refetch()} busy={query.isFetching} />
+    )
   const { team, members, role } = query.data
   const mayInvite = role === 'owner' || role === 'manager'
   return (
     <>
       <header className="flex flex-wrap items-center justify-between gap-4">
         <div className="grid gap-1">
-          <p className="text-[0.9375rem] font-medium text-ink-2">{members.length === 1 ? 'One member so far' : `${members.length} members`}</p>
+          <p className="text-[0.9375rem] font-medium text-ink-2">
+            {members.length === 1 ? 'One member so far' : `${members.length} members`}
+          </p>
           <PageTitle>{team.name}</PageTitle>
         </div>
         <div className="flex items-center gap-3">
@@ -160,7 +169,11 @@ function Members({ me, detail, onLeft }: { me: User; detail: TeamDetail; onLeft:
                     </IconButton>
                   }
                 >
-                  <MenuItem danger icon={self ? <LogOut aria-hidden="true" /> : <UserX aria-hidden="true" />} onSelect={() => remove.mutate(m)}>
+                  <MenuItem
+                    danger
+                    icon={self ? <LogOut aria-hidden="true" /> : <UserX aria-hidden="true" />}
+                    onSelect={() => remove.mutate(m)}
+                  >
                     {self ? 'Leave team' : 'Remove from team'}
                   </MenuItem>
                 </Menu>
@@ -197,7 +210,16 @@ function TeamSkeleton() {
 
 function Oars() {
   return (
-    <svg viewBox="0 0 120 72" className="mb-2 h-20 text-brand" fill="none" stroke="currentColor" strokeWidth="3" strokeLinecap="round" strokeLinejoin="round" aria-hidden="true">
+    <svg
+      viewBox="0 0 120 72"
+      className="mb-2 h-20 text-brand"
+      fill="none"
+      stroke="currentColor"
+      strokeWidth="3"
+      strokeLinecap="round"
+      strokeLinejoin="round"
+      aria-hidden="true"
+    >
       <circle cx="36" cy="22" r="9" className="fill-brand-soft" />
       <circle cx="84" cy="22" r="9" className="fill-brand-soft" />
       <circle cx="60" cy="16" r="11" className="fill-brand-soft" />

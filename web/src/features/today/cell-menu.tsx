@@ -1,6 +1,6 @@
 import { Check, Hash, RotateCcw, SkipForward } from 'lucide-react'
 import { ContextMenu } from 'radix-ui'
-import { type ReactNode, useState } from 'react'
+import { type ReactNode, type SyntheticEvent, useRef, useState } from 'react'
 import type { DashboardHabit } from '@/api/types'
 import { cx } from '@/ui/cx'
 import { menuItemClass, useAfterClose } from '@/ui/menu'
@@ -20,17 +20,39 @@ export function CellMenu({
 }) {
   const [place, setPlace] = useState<Place>()
   const state = place?.row.records[place.column]?.state
+  // A finger is down on the grid; then, that it opened the menu. What the browser
+  // makes of such a press when the finger is lifted is no tap.
+  const press = useRef<'none' | 'down' | 'long'>('none')
+  const aim = (e: SyntheticEvent) => {
+    const found = e.target instanceof Element ? locate(e.target) : undefined
+    setPlace(found)
+    // Only days have a menu; Radix opens none for what is prevented.
+    if (!found) e.preventDefault()
+  }
   const { later, onCloseAutoFocus } = useAfterClose()
   const item = cx(menuItemClass, '[&>svg]:size-4.5 [&>svg]:text-ink-3')
   return (
-    <ContextMenu.Root modal={false}>
+    <ContextMenu.Root
+      modal={false}
+      onOpenChange={(open) => {
+        if (open && press.current === 'down') press.current = 'long'
+      }}
+    >
       <ContextMenu.Trigger
         asChild
-        onContextMenu={(e) => {
-          const found = e.target instanceof Element ? locate(e.target) : undefined
-          setPlace(found)
-          // Elsewhere on the grid the browser's own menu opens.
-          if (!found) e.preventDefault()
+        onContextMenu={aim}
+        // Not every phone makes a contextmenu event of a long press.
+        onPointerDown={(e) => {
+          press.current = e.pointerType === 'mouse' ? 'none' : 'down'
+          if (press.current === 'down') aim(e)
+        }}
+        onMouseDownCapture={(e) => {
+          // It would take the focus from the menu, and so close it.
+          if (press.current === 'long') e.preventDefault()
+        }}
+        onClickCapture={(e) => {
+          if (press.current === 'long') e.stopPropagation()
+          press.current = 'none'
         }}
       >
         {children}

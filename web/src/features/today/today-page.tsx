@@ -208,7 +208,8 @@ function WeekSummary({ dashboard }: { dashboard: Dashboard }) {
       />
       {longest && longest.streak.current > 1 && (
         <p className="border-t border-line pt-3.5 text-sm text-ink-2">
-          Longest run: <b className="font-semibold text-ink">{longest.habit.name}</b>, {longest.streak.current} {longest.streak.unit}s in a row.
+          Longest run: <b className="font-semibold text-ink">{longest.habit.name}</b>, {longest.streak.current} {longest.streak.unit}s in a
+          row.
         </p>
       )}
     </Card>
@@ -229,14 +230,25 @@ function weekName(days: readonly Day[]): string {
   const last = days.at(-1)
   if (first === undefined || last === undefined) return ''
   const end = formatDay(last, { day: 'numeric', month: 'short' })
-  return first.slice(0, 7) === last.slice(0, 7) ? `${Number(first.slice(8))} – ${end}` : `${formatDay(first, { day: 'numeric', month: 'short' })} – ${end}`
+  return first.slice(0, 7) === last.slice(0, 7)
+    ? `${Number(first.slice(8))} – ${end}`
+    : `${formatDay(first, { day: 'numeric', month: 'short' })} – ${end}`
 }
 
 function EmptyWeek() {
   return (
     <svg viewBox="0 0 220 72" className="mb-3 h-20 text-brand" fill="none" aria-hidden="true">
       {Array.from({ length: 7 }, (_, i) => (
-        <circle key={i} cx={20 + i * 30} cy={36} r={11} stroke="currentColor" strokeOpacity={0.2 + i * 0.11} strokeWidth={2.5} strokeDasharray={i === 6 ? undefined : '3 5'} />
+        <circle
+          key={i}
+          cx={20 + i * 30}
+          cy={36}
+          r={11}
+          stroke="currentColor"
+          strokeOpacity={0.2 + i * 0.11}
+          strokeWidth={2.5}
+          strokeDasharray={i === 6 ? undefined : '3 5'}
+        />
       ))}
       <circle cx={200} cy={36} r={11} fill="currentColor" />
       <path d="m195 36.5 3.5 3.5 6.5-7" className="stroke-on-brand" strokeWidth={2.6} strokeLinecap="round" strokeLinejoin="round" />

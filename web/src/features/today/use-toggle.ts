@@ -18,7 +18,11 @@ export function useToggle(userId: string): (row: DashboardHabit, column: number,
       action: {
         label: 'Undo',
         run: () =>
-          put(before && before.state !== 'note' ? { state: before.state, ...(before.value_milli > 0 ? { value_milli: before.value_milli } : {}) } : null),
+          put(
+            before && before.state !== 'note'
+              ? { state: before.state, ...(before.value_milli > 0 ? { value_milli: before.value_milli } : {}) }
+              : null,
+          ),
       },
     })
   }

@@ -12,7 +12,8 @@ import { CellMenu } from './cell-menu'
 import { amountOf, describeCell, lookOf } from './cell'
 
 // One grid for both: on a phone the seven days lie under the name, on a desktop beside it.
-const columns = 'grid grid-cols-[minmax(0,1fr)_auto_auto] md:grid-cols-[minmax(9rem,1fr)_repeat(7,2.875rem)_7.75rem_2.75rem] 2xl:grid-cols-[minmax(11rem,1fr)_repeat(7,3.25rem)_8.25rem_2.75rem] items-center'
+const columns =
+  'grid grid-cols-[minmax(0,1fr)_auto_auto] md:grid-cols-[minmax(9rem,1fr)_repeat(7,2.875rem)_7.75rem_2.75rem] 2xl:grid-cols-[minmax(11rem,1fr)_repeat(7,3.25rem)_8.25rem_2.75rem] items-center'
 
 export type GridActions = {
   onTap: (row: DashboardHabit, column: number, day: string) => void
@@ -136,7 +137,13 @@ export function WeekGrid({
             </span>
             <span role="gridcell" className="flex items-center justify-end gap-2.5 md:pr-1">
               <StreakCount streak={it.streak} />
-              <Ring value={it.strength} size={40} width={3.5} label={`Strength ${Math.round(it.strength * 100)} percent`} className="text-hue">
+              <Ring
+                value={it.strength}
+                size={40}
+                width={3.5}
+                label={`Strength ${Math.round(it.strength * 100)} percent`}
+                className="text-hue"
+              >
                 <span className="text-[0.6875rem] font-bold text-ink-2">{Math.round(it.strength * 100)}</span>
               </Ring>
             </span>
@@ -242,7 +249,10 @@ function Cell({
         )}
       </span>
       {held && (
-        <span aria-hidden="true" className="absolute right-0 bottom-0 grid size-4.5 place-items-center rounded-full bg-surface text-warn shadow-card">
+        <span
+          aria-hidden="true"
+          className="absolute right-0 bottom-0 grid size-4.5 place-items-center rounded-full bg-surface text-warn shadow-card"
+        >
           <Clock className="size-3.5" strokeWidth={2.5} />
         </span>
       )}
@@ -257,7 +267,12 @@ function StreakCount({ streak }: { streak: Streak }) {
   const on = streak.current > 0
   const label = on ? `Streak: ${many(streak.current)}, best ${many(streak.best)}` : `No streak at the moment, best ${many(streak.best)}`
   return (
-    <span role="img" aria-label={label} title={label} className={cx('inline-flex items-center gap-1 font-bold', on ? 'text-flame' : 'text-ink-3')}>
+    <span
+      role="img"
+      aria-label={label}
+      title={label}
+      className={cx('inline-flex items-center gap-1 font-bold', on ? 'text-flame' : 'text-ink-3')}
+    >
       <Flame aria-hidden="true" className="size-4.5" fill={on ? 'currentColor' : 'none'} fillOpacity={0.25} strokeWidth={2.2} />
       <span aria-hidden="true">{streak.current}</span>
     </span>
