@@ -1,6 +1,7 @@
 package realtime_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -229,6 +230,35 @@ func TestWhoIsRemovedFromATeamGetsNothingMore(t *testing.T) {
 	jonas.awaitEvents("e1", "left", "e6")
 }
 
+// gate is a broker at which subscribing takes until it is opened.
+type gate struct {
+	event.Broker
+	asked, open chan struct{}
+}
+
+func (g *gate) Subscribe(ctx context.Context, channel string, s event.Subscriber) (event.Position, func(), error) {
+	if channel == team {
+		close(g.asked)
+		<-g.open
+	}
+	return g.Broker.Subscribe(ctx, channel, s)
+}
+
+func TestARemovalWhileTheChannelIsBeingSubscribedIsNotMissed(t *testing.T) {
+	memory, err := event.NewMemory(event.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{Broker: memory, asked: make(chan struct{}), open: make(chan struct{})}
+	n := start(t, g, nil)
+	c := n.connect("jonas")
+	c.say(`{"type":"subscribe","channels":["` + team + `"]}`)
+	<-g.asked
+	n.leave("jonas") // nobody hears the event: this node does not follow the channel yet
+	close(g.open)
+	c.await("a refusal", func(m message) bool { return m.Code == "forbidden" && m.Ch == team })
+}
+
 // leave removes somebody from the team, as the API does.
 func (n *node) leave(user string) {
 	n.t.Helper()
@@ -299,6 +329,7 @@ func TestOnlyOwnPagesMayConnect(t *testing.T) {
 		{"another", http.Header{"Origin": {"http://evil.example"}}, false},
 		{"another port", http.Header{"Origin": {"http://" + name + ":1"}}, false},
 		{"no port", http.Header{"Origin": {"http://" + name}}, false},
+		{"a longer port", http.Header{"Origin": {"http://" + host + "0"}}, false},
 		{"a suffix", http.Header{"Origin": {"http://" + host + ".evil.example"}}, false},
 		{"a prefix", http.Header{"Origin": {"http://evil" + host}}, false},
 		{"as user info", http.Header{"Origin": {"http://" + host + "@evil.example"}}, false},

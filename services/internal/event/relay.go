@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +46,25 @@ type Relay struct {
 	holder  string
 	metrics *metrics
 	renew   time.Time // when to renew the lease
-	failing bool      // so that an outage is logged once
+	failing bool      // the turn before failed; also so that an outage is logged once
+
+	mu     sync.Mutex
+	recent []sent // what was published last, in order
 }
+
+// sent is an event that was published.
+type sent struct {
+	event Event
+	epoch string
+	at    time.Time
+}
+
+// What a broker that was killed may have taken and not handed on.
+const (
+	recentFor        = time.Second
+	recentMost       = 2048
+	recentOfAChannel = remembered / 2 // subscribers must still know that they had them
+)
 
 // NewRelay returns a relay; Run starts it.
 func NewRelay(o RelayOptions) (*Relay, error) {
@@ -149,6 +167,11 @@ func (r *Relay) turn(ctx context.Context) (int, error) {
 		}
 		r.renew = now.Add(r.o.Lease / 3)
 	}
+	if r.failing {
+		if err := r.republish(ctx); err != nil {
+			return 0, err
+		}
+	}
 	events, err := r.o.Outbox.Pending(ctx, r.o.Batch)
 	if err != nil {
 		return 0, fmt.Errorf("read outbox: %w", err)
@@ -167,6 +190,43 @@ func (r *Relay) turn(ctx context.Context) (int, error) {
 		}
 	}
 	return len(events), err
+}
+
+// republish follows an outage. A broker that was killed may have taken events
+// that it did not hand on, and come back without them: what it took last is
+// published again, before anything new. If it still knows them, nothing
+// happens; and nobody who got them gets them twice.
+func (r *Relay) republish(ctx context.Context) error {
+	r.mu.Lock()
+	recent := r.recent
+	r.recent = nil
+	r.mu.Unlock()
+	epochs := map[string]string{}
+	mixed := map[string]bool{}
+	behind := map[string]int{} // how many of the channel are newer
+	for _, s := range recent {
+		behind[s.event.Channel]++
+		if before, ok := epochs[s.event.Channel]; ok && before != s.epoch {
+			mixed[s.event.Channel] = true
+		}
+		epochs[s.event.Channel] = s.epoch
+	}
+	var events []Event
+	for _, s := range recent {
+		// In a channel that went on after the loss, older events would come
+		// late; its readers were told to load it again.
+		behind[s.event.Channel]--
+		if !mixed[s.event.Channel] && behind[s.event.Channel] < recentOfAChannel {
+			events = append(events, s.event)
+		}
+	}
+	_, err := r.publish(ctx, events)
+	if err != nil {
+		r.mu.Lock()
+		r.recent = recent
+		r.mu.Unlock()
+	}
+	return err
 }
 
 // publish sends events out, channels side by side, each channel in order. A
@@ -215,10 +275,12 @@ func (r *Relay) publish(ctx context.Context, events []Event) (done []string, err
 // one publishes e. An event that can never be published is given up, loudly:
 // it must not hold up those behind it.
 func (r *Relay) one(ctx context.Context, e Event) error {
-	_, err := r.o.Broker.Publish(ctx, e)
+	at, err := r.o.Broker.Publish(ctx, e)
 	switch {
 	case err == nil:
-		r.metrics.relayed(ctx, e, r.o.Now())
+		now := r.o.Now()
+		r.metrics.relayed(ctx, e, now)
+		r.remember(sent{event: e, epoch: at.Epoch, at: now})
 		return nil
 	case errors.Is(err, ErrInvalid):
 		r.metrics.refused.Add(ctx, 1)
@@ -226,4 +288,18 @@ func (r *Relay) one(ctx context.Context, e Event) error {
 		return nil
 	}
 	return err
+}
+
+// remember keeps s for republish, and forgets what is old beside it.
+func (r *Relay) remember(s sent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.recent = append(r.recent, s)
+	old := max(0, len(r.recent)-recentMost)
+	for old < len(r.recent) && s.at.Sub(r.recent[old].at) > recentFor {
+		old++
+	}
+	if old > 0 {
+		r.recent = slices.Delete(r.recent, 0, old)
+	}
 }

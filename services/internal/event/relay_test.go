@@ -81,6 +81,7 @@ type flaky struct {
 	mu    sync.Mutex
 	down  bool
 	tries int
+	eats  string // an event that it acknowledges and loses
 }
 
 func (f *flaky) set(down bool) {
@@ -92,10 +93,16 @@ func (f *flaky) set(down bool) {
 func (f *flaky) Publish(ctx context.Context, e event.Event) (event.Position, error) {
 	f.mu.Lock()
 	f.tries++
-	down := f.down
+	down, eaten := f.down, f.eats == e.ID
+	if eaten {
+		f.eats, f.down = "", true // and dies of it
+	}
 	f.mu.Unlock()
 	if down {
 		return event.Position{}, errors.New("the broker is away")
+	}
+	if eaten {
+		return f.Position(ctx, e.Channel)
 	}
 	return f.Broker.Publish(ctx, e)
 }
@@ -189,6 +196,28 @@ func TestTheRelayWaitsForTheBrokerWithoutHammering(t *testing.T) {
 		synctest.Wait()
 		if got := w.ids(); fmt.Sprint(got) != fmt.Sprint(names(0, 99)) || box.left() != 0 {
 			t.Fatalf("delivered %v, %d left", got, box.left())
+		}
+		stop()
+	})
+}
+
+func TestWhatADyingBrokerTookIsPublishedAgainInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, b := newOutbox(), &flaky{Broker: memory(t), eats: "e4"}
+		w, _, _ := subscribe(t, b, feed)
+		stop := relay(t, event.RelayOptions{Outbox: box, Broker: b})
+		for n := range 10 {
+			box.add(numbered(feed, n))
+		}
+		pass(5 * time.Second)
+		if got := w.ids(); fmt.Sprint(got) != fmt.Sprint(names(0, 3)) || box.left() != 5 {
+			t.Errorf("delivered %v, %d left; want e0 to e3, and five waiting", got, box.left())
+		}
+		b.set(false)
+		pass(5 * time.Second)
+		synctest.Wait()
+		if got := w.ids(); fmt.Sprint(got) != fmt.Sprint(names(0, 9)) {
+			t.Errorf("delivered %v, want each once and in order", got)
 		}
 		stop()
 	})
