@@ -50,7 +50,7 @@ vitest() { # STEP SCRIPT
 # The services are built with the race detector too: a race makes them end badly.
 processes() {
   go build -race -o bin/crewbeat-race ./services/crewbeat
-  CREWBEAT_BIN=$root/bin/crewbeat-race go test -json -count=1 -timeout 10m -v ./tests/e2e/... | tally -name processes go
+  CREWBEAT_BIN=$root/bin/crewbeat-race go test -json -count=1 -timeout 10m -v ./tests/e2e/process/... ./tests/e2e/internal/... | tally -name processes go
 }
 
 browser() {

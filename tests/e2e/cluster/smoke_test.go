@@ -50,7 +50,7 @@ func orElse(name, otherwise string) string {
 func TestChartOnAFreshCluster(t *testing.T) {
 	image := os.Getenv("E2E_IMAGE")
 	if image == "" {
-		t.Skip("E2E_IMAGE names no image: `make e2e` builds it and runs this")
+		t.Fatal("E2E_IMAGE names no image: run this with `make e2e`, which builds it")
 	}
 	api := nodePort{30080, int32(stack.FreePort(t))}
 	realtime := nodePort{30081, int32(stack.FreePort(t))}
