@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sees to it that programs the tests start are here: from PATH, else by apt
-# where this user may, else it says in one message what is missing.
+# where this user may, else it says in one message what is missing and ends
+# with 3, so that the caller may turn to Docker.
 # usage: needs.sh NAME…   of redis postgres chromium docker cc kind-node
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -48,9 +49,13 @@ if command -v apt-get >/dev/null; then
     apt=(sudo -n apt-get)
   fi
 fi
-((${#apt[@]})) || die "These are missing: ${names[*]}. Install them, for instance with
+if ! ((${#apt[@]})); then
+  echo "These are missing: ${names[*]}. Install them, for instance with
   apt-get install ${wanted[*]}
-and start again. Nothing was installed here: that needs apt-get and root (or sudo without a password)."
+and start again, or install Docker, in which the tests run as well. Nothing was
+installed here: that needs apt-get and root (or sudo without a password)." >&2
+  exit 3
+fi
 
 say "installing ${wanted[*]}"
 export DEBIAN_FRONTEND=noninteractive

@@ -13,7 +13,13 @@ sum=
 [[ -n ${TALLY:-} ]] || sum=1
 need_go
 need_node
-scripts/needs.sh cc redis postgres chromium
+needs=0
+scripts/needs.sh cc redis postgres chromium || needs=$?
+if [[ $needs == 3 ]] && docker version >/dev/null 2>&1; then
+  say "running the tests in Docker"
+  exec scripts/test-in-docker.sh "$@"
+fi
+((needs == 0)) || exit 1
 mkdir -p test-results
 [[ -z $sum ]] || rm -f test-results/counts
 tally_ready
