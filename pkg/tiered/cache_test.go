@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,10 +21,15 @@ func errorIs(err, target error) bool { return errors.Is(err, target) }
 
 // prefix is the test's own part of the shared server.
 func prefix(t testing.TB) string {
-	h := fnv.New64a()
-	h.Write([]byte(t.Name()))
-	return "t" + strconv.FormatUint(h.Sum64(), 36)
+	n, _ := prefixes.LoadOrStore(t, given.Add(1))
+	return "t" + strconv.FormatInt(n.(int64), 36)
 }
+
+// prefixes holds what a test was given, so that asking twice gives the same.
+var (
+	prefixes sync.Map
+	given    atomic.Int64
+)
 
 // both runs a test on a store without Redis and on one with it.
 func both(t *testing.T, test func(t *testing.T, s *tiered.Store)) {

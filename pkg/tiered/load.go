@@ -204,12 +204,14 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, o *entryConfig
 		defer c.s.loads.Done()
 		defer cancel()
 		defer unhook()
+		defer c.land(h, key, f, load != nil)
 		defer func() {
-			if f.lease != 0 { // not used: others need not wait for it to run out
+			// Not used: others need not wait for it to run out, and whoever
+			// waits for this load may begin the next as soon as it has landed.
+			if f.lease != 0 {
 				c.s.l2.release(context.WithoutCancel(fctx), c.name, keyString(key), f.lease)
 			}
 		}()
-		defer c.land(h, key, f, load != nil)
 		if load != nil {
 			f.it, f.err = c.load(fctx, h, f, key, &opts, suspect, load)
 			return
