@@ -257,14 +257,14 @@ func (s *seed) record(u account.User, h habit.Habit, c custom, day civil.Day) (h
 // id returns an UUIDv7 of an instant, from the seeded source.
 func (s *seed) id(at time.Time) string {
 	var b uuid.UUID
-	binary.BigEndian.PutUint64(b[:8], uint64(at.UnixMilli())<<16|s.rand.Uint64()&0x0fff|0x7000) //nolint:gosec // after 1970
+	binary.BigEndian.PutUint64(b[:8], uint64(at.UnixMilli())<<16|s.rand.Uint64()&0x0fff|0x7000)
 	binary.BigEndian.PutUint64(b[8:], s.rand.Uint64()&^(3<<62)|2<<62)
 	return b.String()
 }
 
 func (s *seed) ulid(at time.Time) string {
 	var b ulid.ULID
-	_ = b.SetTime(uint64(at.UnixMilli())) //nolint:gosec // after 1970, before 10889
+	_ = b.SetTime(uint64(at.UnixMilli())) // before 10889
 	binary.BigEndian.PutUint16(b[6:8], uint16(s.rand.Uint32()))
 	binary.BigEndian.PutUint64(b[8:], s.rand.Uint64())
 	return b.String()

@@ -44,7 +44,7 @@ func serveAll(ctx context.Context, in invocation) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close() //nolint:errcheck // its server has closed it, unless opening the rest failed
+	defer l.Close() // its server has closed it, unless opening the rest failed
 	address, err := localURL(l.Addr().String())
 	if err != nil {
 		return err

@@ -263,7 +263,7 @@ func pem(r *env.Reader, name, help string) []byte {
 	if v == "" || strings.HasPrefix(v, "-----BEGIN") {
 		return bytesOrNil(v)
 	}
-	b, err := os.ReadFile(v) //nolint:gosec // whoever sets the variable chooses the file
+	b, err := os.ReadFile(v)
 	if err != nil {
 		why := "cannot be read"
 		if errors.Is(err, os.ErrNotExist) {

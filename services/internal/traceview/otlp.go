@@ -78,7 +78,7 @@ func fromProtobuf(p *tracepb.Span) (*span, error) {
 	return s, nil
 }
 
-func nanoseconds(n uint64) int64 { return int64(min(n, math.MaxInt64)) } //nolint:gosec // bounded right here
+func nanoseconds(n uint64) int64 { return int64(min(n, math.MaxInt64)) }
 
 func kindName(kind int) string {
 	return map[int]string{2: "server", 3: "client", 4: "producer", 5: "consumer"}[kind]

@@ -96,7 +96,7 @@ func (h *hasher) verify(ctx context.Context, password, hash string) (bool, error
 	if err != nil || len(want) < 16 {
 		return false, errors.New("stored hash has no key")
 	}
-	key, err := h.derive(ctx, password, salt, t, m, p, uint32(len(want))) //nolint:gosec // a few bytes
+	key, err := h.derive(ctx, password, salt, t, m, p, uint32(len(want)))
 	if err != nil {
 		return false, err
 	}

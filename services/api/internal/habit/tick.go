@@ -105,7 +105,7 @@ func (hs *Habits) Add(ctx context.Context, by account.User, t Tick) (Result, err
 
 // Clear takes the record of a day back, out of the feeds of teams too.
 func (hs *Habits) Clear(ctx context.Context, by account.User, t Tick) (Result, error) {
-	return hs.tick(ctx, by, t, "clear", func(Habit, int64, *Record) (*Record, error) { return nil, nil }) //nolint:nilnil // no record, and that is right
+	return hs.tick(ctx, by, t, "clear", func(Habit, int64, *Record) (*Record, error) { return nil, nil }) // no record, and that is right
 }
 
 // tick makes a change once, however often it is asked for, and tells about it.
