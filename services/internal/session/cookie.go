@@ -12,23 +12,20 @@ const hostPrefix = "__Host-"
 // Cookie returns the cookie that carries token. It ends with the session, so
 // it is to be sent again whenever [Sessions.Touch] has put that end off.
 func (s *Sessions) Cookie(token string, row Session) *http.Cookie {
-	c := s.cookie()
-	c.Value = token
-	c.MaxAge = max(1, int(row.IdleExpiresAt.Sub(s.clock())/time.Second))
-	return c
+	return s.cookie(token, max(1, int(row.IdleExpiresAt.Sub(s.clock())/time.Second)))
 }
 
 // Expired returns the cookie that makes a browser forget its token.
 func (s *Sessions) Expired() *http.Cookie {
-	c := s.cookie()
-	c.MaxAge = -1
-	return c
+	return s.cookie("", -1)
 }
 
-func (s *Sessions) cookie() *http.Cookie {
-	return &http.Cookie{
+func (s *Sessions) cookie(value string, maxAge int) *http.Cookie {
+	return &http.Cookie{ //nolint:gosec // Secure is false only where the public URL is plain HTTP
 		Name:     s.config.CookieName,
+		Value:    value,
 		Path:     "/",
+		MaxAge:   maxAge,
 		HttpOnly: true,
 		Secure:   s.config.Secure,
 		SameSite: http.SameSiteLaxMode,

@@ -6,8 +6,15 @@ import (
 )
 
 // The statements are the same on PostgreSQL and SQLite.
-
-const columns = "id, token_hash, user_id, created_at, last_seen_at, idle_expires_at, abs_expires_at, ip, ua"
+const (
+	columns = "id, token_hash, user_id, created_at, last_seen_at, idle_expires_at, abs_expires_at, ip, ua"
+	// alive begins a statement for query, which gives the time as $1.
+	alive = "SELECT " + columns + " FROM sessions WHERE revoked_at IS NULL AND idle_expires_at > $1 AND "
+	// revoke begins a statement for end, which gives the time as $1.
+	revoke = "UPDATE sessions SET revoked_at = COALESCE(revoked_at, $1) WHERE "
+	// hashed ends it.
+	hashed = " RETURNING token_hash"
+)
 
 func (s *Sessions) insert(ctx context.Context, row Session) error {
 	_, err := s.config.DB.ExecContext(ctx, "INSERT INTO sessions ("+columns+") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -18,7 +25,7 @@ func (s *Sessions) insert(ctx context.Context, row Session) error {
 
 // read returns the session that is stored under a hash, if it is alive.
 func (s *Sessions) read(ctx context.Context, hash string) (Session, error) {
-	rows, err := s.query(ctx, "token_hash = $2", hash)
+	rows, err := s.query(ctx, alive+"token_hash = $2", hash)
 	if err != nil {
 		return Session{}, err
 	}
@@ -28,11 +35,9 @@ func (s *Sessions) read(ctx context.Context, hash string) (Session, error) {
 	return rows[0], nil
 }
 
-// query returns the sessions that are alive and fit a condition, in which $2
-// is arg.
-func (s *Sessions) query(ctx context.Context, where string, arg string) ([]Session, error) {
-	rows, err := s.config.DB.QueryContext(ctx, "SELECT "+columns+
-		" FROM sessions WHERE revoked_at IS NULL AND idle_expires_at > $1 AND "+where, s.clock().UnixMilli(), arg)
+// query returns the sessions that a statement selects, in which $2 is arg.
+func (s *Sessions) query(ctx context.Context, statement, arg string) ([]Session, error) {
+	rows, err := s.config.DB.QueryContext(ctx, statement, s.clock().UnixMilli(), arg)
 	if err != nil {
 		return nil, err
 	}
@@ -64,11 +69,10 @@ func (s *Sessions) updateSeen(ctx context.Context, row Session) (bool, error) {
 	return n == 1, err
 }
 
-// end revokes the sessions that fit a condition, in which $2 and $3 are args,
-// and returns the hashes of all of them.
-func (s *Sessions) end(ctx context.Context, where string, args ...any) ([]string, error) {
-	rows, err := s.config.DB.QueryContext(ctx, "UPDATE sessions SET revoked_at = COALESCE(revoked_at, $1) WHERE "+where+
-		" RETURNING token_hash", append([]any{s.clock().UnixMilli()}, args...)...)
+// end revokes sessions by a statement, in which $2 and $3 are args, and
+// returns the hashes of all of them.
+func (s *Sessions) end(ctx context.Context, statement string, args ...any) ([]string, error) {
+	rows, err := s.config.DB.QueryContext(ctx, statement, append([]any{s.clock().UnixMilli()}, args...)...)
 	if err != nil {
 		return nil, err
 	}

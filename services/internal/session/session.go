@@ -248,7 +248,7 @@ func (s *Sessions) Touch(ctx context.Context, row Session) (_ Session, touched b
 // Revoke ends a session of a user; [ErrNone] if the user has no such session.
 // Revoking it again does nothing.
 func (s *Sessions) Revoke(ctx context.Context, userID, sessionID string) error {
-	hashes, err := s.end(ctx, "user_id = $2 AND id = $3", userID, sessionID)
+	hashes, err := s.end(ctx, revoke+"user_id = $2 AND id = $3"+hashed, userID, sessionID)
 	if err != nil {
 		return fmt.Errorf("revoke session %s: %w", sessionID, err)
 	}
@@ -262,7 +262,7 @@ func (s *Sessions) Revoke(ctx context.Context, userID, sessionID string) error {
 // RevokeAll ends all sessions of a user but the one with the id exceptID,
 // which may be empty.
 func (s *Sessions) RevokeAll(ctx context.Context, userID, exceptID string) error {
-	hashes, err := s.end(ctx, "user_id = $2 AND id <> $3 AND revoked_at IS NULL", userID, exceptID)
+	hashes, err := s.end(ctx, revoke+"user_id = $2 AND id <> $3 AND revoked_at IS NULL"+hashed, userID, exceptID)
 	if err != nil {
 		return fmt.Errorf("revoke sessions of user %s: %w", userID, err)
 	}
@@ -272,7 +272,7 @@ func (s *Sessions) RevokeAll(ctx context.Context, userID, exceptID string) error
 
 // List returns the sessions of a user that are alive, the newest first.
 func (s *Sessions) List(ctx context.Context, userID string) ([]Session, error) {
-	list, err := s.query(ctx, "user_id = $2 ORDER BY created_at DESC, id DESC", userID)
+	list, err := s.query(ctx, alive+"user_id = $2 ORDER BY created_at DESC, id DESC", userID)
 	if err != nil {
 		return nil, fmt.Errorf("list sessions of user %s: %w", userID, err)
 	}
