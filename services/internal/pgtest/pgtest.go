@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -105,7 +106,6 @@ func administer(ctx context.Context, url, statement string) error {
 	if err != nil {
 		return err
 	}
-	defer db.Close()
 	_, err = db.ExecContext(ctx, statement)
-	return err
+	return errors.Join(err, db.Close())
 }

@@ -35,8 +35,9 @@ rm -rf "$dir"
 type server struct {
 	dir    string
 	port   int
-	input  io.Closer // closing it ends the server
-	exited chan error
+	input  io.Closer     // closing it ends the server
+	exited chan struct{} // closed when it has
+	err    error         // of its end; read only after exited
 	log    *bytes.Buffer // read only after exited
 }
 
@@ -114,7 +115,7 @@ func serve(bin, dir, data string) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, port: port, exited: make(chan error, 1), log: new(bytes.Buffer)}
+	s := &server{dir: dir, port: port, exited: make(chan struct{}), log: new(bytes.Buffer)}
 	args := []string{"-c", supervise, "pgtest", dir, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(port)}
 	for _, setting := range []string{
 		"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300",
@@ -123,7 +124,7 @@ func serve(bin, dir, data string) (*server, error) {
 	} {
 		args = append(args, "-c", setting)
 	}
-	cmd := exec.Command("/bin/sh", args...) //nolint:gosec,noctx // ends with its input, not with a context
+	cmd := exec.Command("/bin/sh", args...) // ends with its input, not with a context
 	cmd.Dir = dir
 	cmd.SysProcAttr = credential
 	cmd.Stdout, cmd.Stderr = s.log, s.log
@@ -133,7 +134,10 @@ func serve(bin, dir, data string) (*server, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start postgres: %w", err)
 	}
-	go func() { s.exited <- cmd.Wait() }()
+	go func() {
+		s.err = cmd.Wait()
+		close(s.exited)
+	}()
 	return s, s.await()
 }
 
@@ -146,9 +150,8 @@ func (s *server) await() error {
 	var last error
 	for {
 		select {
-		case err := <-s.exited:
-			s.exited <- err
-			return fmt.Errorf("postgres ended: %w\n%s", err, s.log)
+		case <-s.exited:
+			return fmt.Errorf("postgres ended: %w\n%s", s.err, s.log)
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("postgres does not answer: %w", last), s.stop())
 		case <-again.C:
