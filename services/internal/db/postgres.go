@@ -27,8 +27,7 @@ import (
 
 func openPostgres(ctx context.Context, c Config) (*DB, error) {
 	if _, err := url.Parse(c.URL); err != nil {
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err // without the URL
 		}
 		return nil, fmt.Errorf("read DATABASE_URL: %w: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE, with special characters in the password percent-encoded", err)
@@ -50,7 +49,6 @@ func openPostgres(ctx context.Context, c Config) (*DB, error) {
 			otelpgx.WithTracerProvider(c.Tracer),
 			otelpgx.WithMeterProvider(c.Meter),
 			otelpgx.WithDisableSQLStatementInAttributes(),
-			otelpgx.WithDisableQuerySpanNamePrefix(),
 			otelpgx.WithSpanNameFunc(summary),
 		),
 		statementText{},
@@ -96,8 +94,7 @@ const retryConnect = 500 * time.Millisecond
 // comingUp reports a failure that may pass by itself while a server starts; a
 // wrong password does not.
 func comingUp(err error) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code == "57P03" // cannot_connect_now
 	}
 	return !errors.Is(err, context.Canceled)
@@ -167,7 +164,7 @@ func diagnose(err error) (cause, hint string) {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return "no answer in time", "check host and port in DATABASE_URL, and firewalls or network policies on the way"
 	}
-	var root error = err
+	root := err
 	for e := errors.Unwrap(root); e != nil; e = errors.Unwrap(root) {
 		root = e
 	}

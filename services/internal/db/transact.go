@@ -82,7 +82,7 @@ func (db *DB) repeat(ctx context.Context, f func() error) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
-		case <-time.After(rand.N(wait)): //nolint:gosec // spreads load, guards nothing
+		case <-time.After(rand.N(wait)):
 		}
 		wait *= 2
 	}
@@ -107,16 +107,14 @@ func (db *DB) inTurn(ctx context.Context, f func() error) error {
 // transient reports errors after which the whole transaction may be tried
 // again: the database has undone it.
 func transient(err error) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		switch pgErr.Code {
 		case "40001", "40P01": // serialization_failure, deadlock_detected
 			return true
 		}
 		return false
 	}
-	var liteErr *sqlite.Error
-	if errors.As(err, &liteErr) {
+	if liteErr, ok := errors.AsType[*sqlite.Error](err); ok {
 		switch liteErr.Code() & 0xff { // the primary code of an extended one
 		case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 			return true
@@ -137,12 +135,10 @@ func IsForeignKey(err error) bool {
 }
 
 func hasCode(err error, state string, codes ...int) bool {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code == state
 	}
-	var liteErr *sqlite.Error
-	if errors.As(err, &liteErr) {
+	if liteErr, ok := errors.AsType[*sqlite.Error](err); ok {
 		for _, code := range codes {
 			if liteErr.Code() == code {
 				return true

@@ -49,7 +49,7 @@ func fromSDK(s sdktrace.ReadOnlySpan) *span {
 		kept.kind = strings.ToLower(s.SpanKind().String())
 	}
 	if name, ok := s.Resource().Set().Value("service.name"); ok {
-		kept.service = name.Emit()
+		kept.service = name.String()
 	}
 	for _, e := range s.Events() {
 		kept.events = append(kept.events, spanEvent{e.Name, e.Time.UnixNano(), fromAttributes(e.Attributes)})
@@ -65,7 +65,7 @@ func fromSDK(s sdktrace.ReadOnlySpan) *span {
 func fromAttributes(attrs []attribute.KeyValue) []keyValue {
 	kept := make([]keyValue, 0, len(attrs))
 	for _, a := range attrs {
-		kept = append(kept, keyValue{string(a.Key), a.Value.Emit()})
+		kept = append(kept, keyValue{string(a.Key), a.Value.String()})
 	}
 	return kept
 }

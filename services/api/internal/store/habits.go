@@ -132,7 +132,7 @@ func (hs habits) Records(ctx context.Context, habitIDs []string, from, to civil.
 	}
 	var rows []recordRow
 	err := hs.s.db.Conn(ctx).NewSelect().Model(&rows).
-		Where("habit_id IN (?)", bun.In(habitIDs)).Where("day >= ? AND day < ?", from, to).
+		Where("habit_id IN (?)", bun.List(habitIDs)).Where("day >= ? AND day < ?", from, to).
 		Order("habit_id", "day").Scan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read records of %d habits: %w", len(habitIDs), err)
@@ -150,7 +150,7 @@ func (hs habits) Revisions(ctx context.Context, habitIDs []string) (map[string][
 	}
 	var rows []revisionRow
 	err := hs.s.db.Conn(ctx).NewSelect().Model(&rows).
-		Where("habit_id IN (?)", bun.In(habitIDs)).Order("habit_id", "effective_day").Scan(ctx)
+		Where("habit_id IN (?)", bun.List(habitIDs)).Order("habit_id", "effective_day").Scan(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read revisions of %d habits: %w", len(habitIDs), err)
 	}

@@ -76,12 +76,12 @@ func (t *tx) flush(ctx context.Context) error {
 		}
 		h := fnv.New32a()
 		_, _ = h.Write([]byte(e.Channel)) // never fails
-		locks[i] = int32(h.Sum32())       //nolint:gosec // any 32 bits do
+		locks[i] = int32(h.Sum32())       // any 32 bits do
 	}
 	if t.s.db.Dialect() == db.Postgres {
 		slices.Sort(locks)
 		_, err := t.bun.NewRaw("SELECT count(pg_advisory_xact_lock(?, k)) FROM unnest(ARRAY[?]::int[]) AS k",
-			channelLocks, bun.In(slices.Compact(locks))).Exec(ctx)
+			channelLocks, bun.List(slices.Compact(locks))).Exec(ctx)
 		if err != nil {
 			return fmt.Errorf("wait for the turn of %d channels: %w", len(locks), err)
 		}
@@ -136,7 +136,7 @@ func (o outbox) Published(ctx context.Context, ids []string) error {
 	}
 	err := o.s.db.Single(ctx, func(ctx context.Context, conn bun.IDB) error {
 		_, err := conn.NewUpdate().Model((*outboxRow)(nil)).Set("published_at = ?", o.s.now().UnixMilli()).
-			Where("id IN (?) AND published_at IS NULL", bun.In(ids)).Exec(ctx)
+			Where("id IN (?) AND published_at IS NULL", bun.List(ids)).Exec(ctx)
 		return err
 	})
 	if err != nil {
