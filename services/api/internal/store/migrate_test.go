@@ -198,23 +198,31 @@ func TestEveryLookupHasAnIndex(t *testing.T) {
 		"outbox WHERE published_at IS NULL ORDER BY seq LIMIT 100", "outbox WHERE published_at < 1",
 		"record_ops WHERE created_at < 1", "idempotency_keys WHERE expires_at < 1",
 	} {
-		var plan strings.Builder
-		rows, err := conn.QueryContext(t.Context(), "EXPLAIN SELECT * FROM "+where)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			var line string
-			if err := rows.Scan(&line); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Fprintln(&plan, line)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(plan.String(), "Seq Scan") || strings.Contains(plan.String(), "Sort") && strings.Contains(where, "LIMIT") {
-			t.Errorf("%s:\n%s", where, plan.String())
+		plan := explain(t, conn, where)
+		if strings.Contains(plan, "Seq Scan") || strings.Contains(plan, "Sort") && strings.Contains(where, "LIMIT") {
+			t.Errorf("%s:\n%s", where, plan)
 		}
 	}
+}
+
+// explain returns how the database would select what is named.
+func explain(t *testing.T, conn *sql.Conn, what string) string {
+	t.Helper()
+	rows, err := conn.QueryContext(t.Context(), "EXPLAIN SELECT * FROM "+what)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var plan strings.Builder
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&plan, line)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return plan.String()
 }
