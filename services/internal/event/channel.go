@@ -210,7 +210,7 @@ func (c *channel) pass(ctx context.Context) (done bool, err error) {
 	if st.rewound {
 		c.rewound = true
 		c.mu.Unlock()
-		c.b.o.Log.Warn("event history was rewound, beginning a new epoch", slog.String("channel", Template(c.name)))
+		c.b.o.Log.WarnContext(ctx, "event history was rewound, beginning a new epoch", slog.String("channel", Template(c.name)))
 		return false, c.b.rewind(ctx, c.name, at.Epoch)
 	}
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package event_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -97,9 +98,9 @@ func TestNothingIsLostWhileTheConnectionIsKilledOverAndOver(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	b, c := newRedis(t, server, quick), server.Client(t)
 	w, _, _ := subscribe(t, b, feed)
-	for n := 0; n < 300; n++ {
+	for n := range 300 {
 		if n%20 == 0 {
-			if err := c.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil && err != redis.Nil {
+			if err := c.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err(); err != nil && !errors.Is(err, redis.Nil) {
 				t.Fatal(err)
 			}
 		}

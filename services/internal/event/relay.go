@@ -150,7 +150,7 @@ func (r *Relay) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	if _, err := r.o.Outbox.Lease(ctx, r.holder, 0); err != nil {
-		r.o.Log.Debug("lease of the outbox not given back, it will expire", slog.Any("error", err))
+		r.o.Log.DebugContext(ctx, "lease of the outbox not given back, it will expire", slog.Any("error", err))
 	}
 }
 
@@ -284,7 +284,7 @@ func (r *Relay) one(ctx context.Context, e Event) error {
 		return nil
 	case errors.Is(err, ErrInvalid):
 		r.metrics.refused.Add(ctx, 1)
-		r.o.Log.Error("event given up", slog.String("event", e.Name), slog.Any("error", err))
+		r.o.Log.ErrorContext(ctx, "event given up", slog.String("event", e.Name), slog.Any("error", err))
 		return nil
 	}
 	return err

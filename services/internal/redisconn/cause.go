@@ -80,6 +80,7 @@ func (c Cause) hint() string {
 		return "the name after ?master= in REDIS_URL, and the Sentinels"
 	case CauseClusterDown:
 		return "CLUSTER INFO on the server"
+	case CauseWrongValue, CauseUnknown, causeNotLookedYet: // nothing more precise
 	}
 	return "the address and the log of the server"
 }

@@ -314,7 +314,7 @@ func (c *Conn) pause() time.Duration {
 		return backoffFloor
 	}
 	ceiling := min(backoffCap, backoffBase<<min(failures-failuresToDown, 10))
-	return backoffFloor + rand.N(ceiling) //nolint:gosec // nobody gains by guessing it
+	return backoffFloor + rand.N(ceiling)
 }
 
 // ping looks once. A client remembers for up to a second that it could not
@@ -399,15 +399,17 @@ func (c *Conn) note(ctx context.Context, err error) (returned bool) {
 
 func (c *Conn) logChange(ctx context.Context, was, is Status) {
 	addr := slog.String("addr", c.cfg.Addr())
+	cause, check := slog.String("cause", string(is.Cause)), slog.String("check", is.Cause.hint())
+	last := slog.String("error", is.LastError)
 	switch {
 	case is.Up && was.CheckedAt.IsZero():
-		c.log.InfoContext(ctx, "redis is up", addr, "mode", string(c.cfg.Mode))
+		c.log.InfoContext(ctx, "redis is up", addr, slog.String("mode", string(c.cfg.Mode)))
 	case is.Up:
-		c.log.InfoContext(ctx, "redis is back", addr, "away", is.Since.Sub(was.Since).Round(time.Millisecond))
+		c.log.InfoContext(ctx, "redis is back", addr, slog.Duration("away", is.Since.Sub(was.Since).Round(time.Millisecond)))
 	case c.cfg.Required:
-		c.log.ErrorContext(ctx, "redis is down", addr, "cause", string(is.Cause), "check", is.Cause.hint(), "error", is.LastError)
+		c.log.ErrorContext(ctx, "redis is down", addr, cause, check, last)
 	default:
-		c.log.WarnContext(ctx, "redis is down: slower, nothing lost", addr, "cause", string(is.Cause), "check", is.Cause.hint(), "error", is.LastError)
+		c.log.WarnContext(ctx, "redis is down: slower, nothing lost", addr, cause, check, last)
 	}
 }
 
