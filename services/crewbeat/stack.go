@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
@@ -128,9 +129,9 @@ func (s *stack) abandon(ctx context.Context, reason error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	problems := []error{reason}
-	for i := len(s.parts) - 1; i >= 0; i-- {
-		if stop := s.parts[i].Stop; stop != nil {
-			problems = append(problems, stop(ctx))
+	for _, part := range slices.Backward(s.parts) {
+		if part.Stop != nil {
+			problems = append(problems, part.Stop(ctx))
 		}
 	}
 	return errors.Join(problems...)

@@ -79,7 +79,7 @@ func HTTP(name, addr string, h http.Handler, opts HTTPOptions) Part {
 				}
 			}
 			var base context.Context
-			base, cancel = context.WithCancel(ctx)
+			base, cancel = context.WithCancel(ctx) //nolint:gosec // Stop cancels it
 			server.BaseContext = func(net.Listener) context.Context { return base }
 			return nil
 		},

@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -85,7 +86,7 @@ type checkJSON struct {
 // report asks every check, without holding the lock, and sums up.
 func (p *Probes) report() (r report, draining, started bool) {
 	p.mu.Lock()
-	checks := p.checks[:len(p.checks):len(p.checks)]
+	checks := slices.Clip(p.checks)
 	p.mu.Unlock()
 
 	r = report{Status: stateOK, Checks: make(map[string]checkJSON, len(checks))}

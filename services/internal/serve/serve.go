@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -188,8 +189,7 @@ func (p *program) stop(ctx context.Context, orderly bool) error {
 		}
 	}
 	deadline := time.Now().Add(p.ShutdownTimeout)
-	for i := len(p.started) - 1; i >= 0; i-- {
-		r := p.started[i]
+	for _, r := range slices.Backward(p.started) {
 		limit := deadline
 		if least := time.Now().Add(leastToStop); limit.Before(least) {
 			limit = least
