@@ -372,8 +372,7 @@ func (c *client) awaitClose() int {
 		err = c.err
 		return err != nil
 	})
-	var ce websocket.CloseError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[websocket.CloseError](err); ok {
 		return int(ce.Code)
 	}
 	return -1

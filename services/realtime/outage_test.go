@@ -146,7 +146,7 @@ func TestRedisIsKilledUnderLoadAndEveryClientGetsEverythingOnce(t *testing.T) {
 				return
 			}
 			again.wait("the rest", func() bool { return len(before)+len(again.events()) >= total })
-			if got := append(before, again.events()...); !slices.Equal(got, names(0, total-1)) {
+			if got := slices.Concat(before, again.events()); !slices.Equal(got, names(0, total-1)) {
 				t.Errorf("who came back got %d events, want each of %d once", len(got), total)
 			}
 		})

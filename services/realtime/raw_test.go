@@ -3,6 +3,7 @@ package realtime_test
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func upgrade(t testing.TB, n *node, token string) *net.TCPConn {
 func readAll(t testing.TB, c net.Conn) []byte {
 	t.Helper()
 	b, err := io.ReadAll(c)
-	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		t.Fatalf("the server neither answers nor closes; it sent %q", b)
 	}
 	return b

@@ -96,11 +96,10 @@ func (c *conn) serve() {
 			c.drainInput()
 			return
 		}
-		switch h.OpCode {
-		case ws.OpPing:
+		if h.OpCode == ws.OpPing {
 			c.send(frame(0xA, payload))
-			continue
-		case ws.OpPong:
+		}
+		if h.OpCode.IsControl() {
 			continue
 		}
 		message = append(message, payload...)

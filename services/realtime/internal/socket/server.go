@@ -56,7 +56,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s := &Server{
 		c: c, metrics: ms, ctx: ctx, cancel: cancel,
-		node: strconv.FormatUint(rand.Uint64(), 36), poke: make(chan struct{}, 1),
+		node:  strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name, no secret
+		poke:  make(chan struct{}, 1),
 		conns: map[*conn]struct{}{}, users: map[string]*user{},
 		wheel: newWheel(c.Tick),
 	}

@@ -147,6 +147,7 @@ func (c *conn) makeRoom(incoming *hub.Frame) {
 			return true
 		case event.Latest:
 			return newest[kind{f.Channel, f.Event}] != f
+		case event.Durable: // each is owed to the reader
 		}
 		return false
 	})
@@ -224,7 +225,7 @@ func (c *conn) startDraining() {
 }
 
 func (c *conn) drain() {
-	buf := writeBuffers.Get().(*[]byte) //nolint:forcetypeassert // only these are put
+	buf := writeBuffers.Get().(*[]byte) // only these are put
 	defer writeBuffers.Put(buf)
 	progress := time.Now()
 	for {
