@@ -19,16 +19,16 @@ var (
 	ErrConflict = errors.New("conflict")
 )
 
-// Invalid reports a value that cannot be accepted, and what to send instead.
-type Invalid struct {
+// InvalidError reports a value that cannot be accepted, and what to send instead.
+type InvalidError struct {
 	Field  string // as the API names it: "schedule.weekdays"
 	Detail string // what is wrong and what is expected
 }
 
 // Error says the field and what is wrong with it.
-func (e *Invalid) Error() string { return e.Field + ": " + e.Detail }
+func (e *InvalidError) Error() string { return e.Field + ": " + e.Detail }
 
 // Invalidf reports field as not acceptable.
 func Invalidf(field, format string, args ...any) error {
-	return &Invalid{Field: field, Detail: fmt.Sprintf(format, args...)}
+	return &InvalidError{Field: field, Detail: fmt.Sprintf(format, args...)}
 }

@@ -89,7 +89,7 @@ type HabitChange struct {
 	Visibility  *string        `json:"visibility,omitempty" enum:"private,team,named"`
 	TeamIDs     *[]string      `json:"team_ids,omitempty" required:"false" maxItems:"50" uniqueItems:"true"`
 	StartDay    *Date          `json:"start_day,omitempty"`
-	EndDay      Optional[Date] `json:"end_day,omitempty" doc:"null: it never ends."`
+	EndDay      Optional[Date] `json:"end_day,omitzero" doc:"null: it never ends."`
 	Color       *string        `json:"color,omitempty" maxLength:"24"`
 	Icon        *string        `json:"icon,omitempty" maxLength:"32"`
 	Position    *int           `json:"position,omitempty" minimum:"0" maximum:"1000000"`

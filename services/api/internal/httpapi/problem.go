@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -20,7 +21,7 @@ import (
 
 // Problem is an error as the API tells it: RFC 9457, with a code that stays
 // the same for as long as the API does, so that programs can branch on it.
-type Problem struct {
+type Problem struct { //nolint:errname // the name of RFC 9457, and of the schema in openapi.json
 	Type    string         `json:"type" format:"uri-reference" doc:"Identifies the kind of problem; its last part is the code." example:"/problems/validation-failed"`
 	Title   string         `json:"title" doc:"The kind of problem in a few words." example:"Some values cannot be accepted"`
 	Status  int            `json:"status" minimum:"400" maximum:"599" doc:"The HTTP status." example:"422"`
@@ -102,12 +103,10 @@ var (
 // problem turns any error into what the asker is told. What is not in the
 // table is our fault, and its words stay in the log.
 func problem(err error) *Problem {
-	var p *Problem
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*Problem](err); ok {
 		return p
 	}
-	var in *fault.Invalid
-	if errors.As(err, &in) {
+	if in, ok := errors.AsType[*fault.InvalidError](err); ok {
 		p := newProblem(kinds[0], err)
 		p.Detail = in.Error()
 		p.Errors = []ProblemError{{Location: "body." + in.Field, Message: in.Detail}}
@@ -203,9 +202,7 @@ func secret(location string) bool {
 // write sends p where no huma context exists (yet).
 func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 	p.TraceID = traceID(r.Context())
-	for name, values := range p.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.header)
 	w.Header().Set("Content-Type", p.ContentType(""))
 	w.WriteHeader(p.Status)
 	// The asker may have gone; there is nobody else to tell.
