@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,16 +18,12 @@ func TestBadInputIsToldWhatToChange(t *testing.T) {
 	record := "/habits/" + habit + "/records/2026-11-18"
 	valid := func(change object) object {
 		o := object{"name": "Run", "schedule": daily()}
-		for k, v := range change {
-			o[k] = v
-		}
+		maps.Copy(o, change)
 		return o
 	}
 	register := func(change object) object {
 		o := object{"email": "new@example.org", "name": "New", "password": "long enough to be one", "tz": "Europe/Berlin"}
-		for k, v := range change {
-			o[k] = v
-		}
+		maps.Copy(o, change)
 		return o
 	}
 	for _, tt := range []struct {

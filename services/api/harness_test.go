@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -335,9 +336,7 @@ func daily() object { return object{"type": "daily"} }
 func (p *person) habit(t *testing.T, fields object) string {
 	t.Helper()
 	body := object{"name": "Run", "schedule": daily()}
-	for k, v := range fields {
-		body[k] = v
-	}
+	maps.Copy(body, fields)
 	return p.do(t, "POST", "/habits", body).want(t, http.StatusCreated).at(t, "id").(string)
 }
 

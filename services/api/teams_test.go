@@ -177,7 +177,7 @@ func TestAFeedIsReadPageByPage(t *testing.T) {
 	}
 	var days []string
 	before := ""
-	for page := 0; page < 4; page++ {
+	for range 4 {
 		r := p.do(t, "GET", "/teams/"+team+"/activity?limit=3"+before, nil).want(t, 200)
 		for _, item := range r.at(t, "items").([]any) {
 			days = append(days, item.(map[string]any)["day"].(string)[8:])
