@@ -93,7 +93,7 @@ func (a *API) Run(ctx context.Context) error {
 // sweep removes what is over, now and then. A sweep that fails is made up for
 // by the next.
 func (a *API) sweep(ctx context.Context) {
-	wait := rand.N(sweepEvery) //nolint:gosec // spreads load, guards nothing
+	wait := rand.N(sweepEvery)
 	for {
 		t := time.NewTimer(wait)
 		select {
@@ -144,7 +144,7 @@ func (a *API) emit(ctx context.Context, events ...event.Event) error {
 }
 
 func (a *API) health() httpapi.Health {
-	h := httpapi.Health{Status: "ok", Redis: a.c.redisState(), Version: a.c.Version}
+	h := httpapi.Health{Status: "ok", Redis: a.c.redisState(), Version: a.c.Version, Traces: a.c.Traces}
 	if h.Redis == "down" {
 		h.Status = "degraded"
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	// counts. None by default.
 	TrustedProxies []string
 
+	// Traces says that the server of this API shows traces under /traces.
+	Traces bool
+
 	Version string
 	Log     *slog.Logger         // none if nil
 	Tracer  trace.TracerProvider // none if nil

@@ -22,7 +22,7 @@ import (
 func (s *stack) openAPI() (*api.API, error) {
 	a, err := api.New(api.Config{
 		DB: s.db, Cache: s.cache, Sessions: s.sessions, Broker: s.broker, Redis: s.redis,
-		PublicURL: s.PublicURL, AllowedOrigins: s.Origins, TrustedProxies: s.TrustedProxies,
+		PublicURL: s.PublicURL, AllowedOrigins: s.Origins, TrustedProxies: s.TrustedProxies, Traces: s.traces != nil,
 		Log: s.log, Tracer: s.telemetry.TracerProvider(), Meter: s.telemetry.MeterProvider(), Version: versionText(),
 	})
 	if err != nil {
@@ -247,7 +247,7 @@ func serveTraces(ctx context.Context, in invocation) error {
 		serve.HTTP("traceview", addr, routes{traces: s.traces.Handler()}.handler(s.probes), serve.HTTPOptions{Log: s.log}),
 	}
 	return s.run(ctx, func(addrs map[string]string) {
-		s.log.Info("listening", slog.String("addr", addrs["traceview"]))
+		s.log.InfoContext(ctx, "listening", slog.String("addr", addrs["traceview"]))
 		in.announce(addrs["traceview"])
 	})
 }

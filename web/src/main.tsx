@@ -1,5 +1,6 @@
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
+import { healthQuery } from '@/api/health'
 import { Page } from './app/page'
 import { createPageRouter } from './app/routes'
 import { createRuntime } from './app/runtime'
@@ -18,8 +19,16 @@ createRoot(place).render(
   </StrictMode>,
 )
 
-// Tracing is not needed to paint: it comes when the browser has time for it.
+// Tracing is not needed to paint: it comes when the browser has time for it,
+// and where a server takes the spans.
 const whenIdle = window.requestIdleCallback ?? ((f: () => void) => setTimeout(f, 300))
 whenIdle(() => {
-  void import('./app/tracing').then(({ startTracing }) => startTracing(runtime.realtime))
+  void traced()
 })
+
+async function traced() {
+  const health = await runtime.queryClient.fetchQuery(healthQuery).catch(() => undefined)
+  if (!health?.traces) return
+  const { startTracing } = await import('./app/tracing')
+  startTracing(runtime.realtime)
+}

@@ -595,6 +595,8 @@ export interface components {
              * @enum {string}
              */
             status: "ok" | "degraded";
+            /** @description Whether this server takes the page's spans and shows traces under /traces. */
+            traces: boolean;
             version: string;
         };
         Invite: {

@@ -1,6 +1,8 @@
+import { useQuery } from '@tanstack/react-query'
 import { Link, useRouterState } from '@tanstack/react-router'
 import { CalendarCheck2, Settings, Users, Waypoints, type LucideIcon } from 'lucide-react'
 import { type ReactNode, useEffect, useRef } from 'react'
+import { healthQuery } from '@/api/health'
 import type { User } from '@/api/types'
 import { cx } from '@/ui/cx'
 import { Avatar, Mark } from '@/ui/surface'
@@ -17,6 +19,7 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
   const path = useRouterState({ select: (s) => s.location.pathname })
   // Not before the new page stands there.
   useFocusOnNewPage(useRouterState({ select: (s) => s.resolvedLocation?.pathname ?? s.location.pathname }))
+  const health = useQuery(healthQuery)
   const here = (to: string) => (to === '/' ? path === '/' : path.startsWith(to))
 
   return (
@@ -49,13 +52,15 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
           ))}
         </nav>
         <div className="mt-auto grid gap-2">
-          <a
-            href="/traces"
-            className="flex min-h-11 items-center gap-3 rounded-control px-3 text-sm font-medium text-ink-3 hover:bg-sunken hover:text-ink"
-          >
-            <Waypoints aria-hidden="true" className="size-4.5" />
-            Traces
-          </a>
+          {health.data?.traces && (
+            <a
+              href="/traces"
+              className="flex min-h-11 items-center gap-3 rounded-control px-3 text-sm font-medium text-ink-3 hover:bg-sunken hover:text-ink"
+            >
+              <Waypoints aria-hidden="true" className="size-4.5" />
+              Traces
+            </a>
+          )}
           <hr className="border-line" />
           <Link to="/settings" className="flex min-h-14 items-center gap-3 rounded-control px-3 hover:bg-sunken">
             <Avatar name={me.name} id={me.id} className="size-9" />

@@ -57,6 +57,7 @@ type Health struct {
 	Status  string `json:"status" enum:"ok,degraded" doc:"degraded: slower, and nothing lost."`
 	Redis   string `json:"redis" enum:"up,down,off" doc:"off: this installation needs none."`
 	Version string `json:"version"`
+	Traces  bool   `json:"traces" doc:"Whether this server takes the page's spans and shows traces under /traces."`
 }
 
 // server holds what the operations share.
@@ -70,8 +71,7 @@ var setHuma = sync.OnceFunc(func() {
 	huma.NewError = humaError
 	huma.NewErrorWithContext = func(c huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		err := humaError(status, msg, errs...)
-		var p *Problem
-		if errors.As(err, &p) {
+		if p, ok := errors.AsType[*Problem](err); ok {
 			p.TraceID = traceID(c.Context())
 		}
 		return err
@@ -230,11 +230,10 @@ func (m Condition) version() (int64, error) {
 	case "*":
 		return 0, nil
 	}
-	n, err := strconv.ParseInt(strings.Trim(strings.TrimPrefix(v, "W/"), `"`), 10, 64)
-	if err != nil || n < 1 {
-		return -1, nil // some other tag: it matches nothing
+	if n, err := strconv.ParseInt(strings.Trim(strings.TrimPrefix(v, "W/"), `"`), 10, 64); err == nil && n >= 1 {
+		return n, nil
 	}
-	return n, nil
+	return -1, nil // some other tag: it matches nothing
 }
 
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }

@@ -1,5 +1,7 @@
+import { useQuery } from '@tanstack/react-query'
 import { Monitor, Moon, Sun } from 'lucide-react'
 import type { ReactNode } from 'react'
+import { healthQuery } from '@/api/health'
 import type { User } from '@/api/types'
 import { Button } from '@/ui/button'
 import { Segmented } from '@/ui/choice'
@@ -24,6 +26,7 @@ export function SettingsPage({
   onSignOut: () => void
   signingOut: boolean
 }) {
+  const health = useQuery(healthQuery)
   return (
     <div className="mx-auto max-w-[84rem] px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
       <div className="grid max-w-3xl gap-6">
@@ -50,11 +53,13 @@ export function SettingsPage({
         <Section title="Password">
           <PasswordForm />
         </Section>
-        <Section title="Traces" hint="Every tick can be followed from this page to your team-mates’ screens.">
-          <a href="/traces" className="inline-flex min-h-11 items-center font-semibold text-brand underline-offset-4 hover:underline">
-            Open the trace viewer
-          </a>
-        </Section>
+        {health.data?.traces && (
+          <Section title="Traces" hint="Every tick can be followed from this page to your team-mates’ screens.">
+            <a href="/traces" className="inline-flex min-h-11 items-center font-semibold text-brand underline-offset-4 hover:underline">
+              Open the trace viewer
+            </a>
+          </Section>
+        )}
         <div className="flex justify-start pt-2 pb-6">
           <Button size="lg" onClick={onSignOut} busy={signingOut}>
             Sign out
