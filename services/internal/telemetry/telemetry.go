@@ -44,6 +44,7 @@ type Telemetry struct {
 	traces   *sdktrace.TracerProvider
 	metrics  *sdkmetric.MeterProvider
 	registry *prometheus.Registry
+	remote   sdktrace.SpanExporter // sends spans elsewhere; nil if none does
 	exports  bool
 }
 
@@ -77,6 +78,7 @@ func Setup(ctx context.Context, opts Options) (*Telemetry, error) {
 		}
 		if !autoexport.IsNoneSpanExporter(exporter) {
 			traceOptions = append(traceOptions, sdktrace.WithBatcher(redacted{exporter}))
+			t.remote = exporter
 			t.exports = true
 		}
 	}
@@ -199,7 +201,13 @@ func (t *Telemetry) Flush(ctx context.Context) error {
 // Shutdown sends on what waits to be sent and ends. It takes no longer than
 // until the end of ctx.
 func (t *Telemetry) Shutdown(ctx context.Context) error {
-	if err := errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx)); err != nil {
+	err := errors.Join(t.traces.Shutdown(ctx), t.metrics.Shutdown(ctx))
+	if err != nil && t.remote != nil {
+		// The time is over and an attempt may still be waiting for its next
+		// try: that ends it. Its error only repeats the first.
+		_ = t.remote.Shutdown(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("shut down telemetry: %w", err)
 	}
 	return nil
