@@ -1,0 +1,208 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"sync/atomic"
+)
+
+// flights are the reads and loads under way in one stripe. The stripe's lock
+// guards them.
+type flights[K Key, V any] struct {
+	reads, loads map[K]*flight[K, V]
+}
+
+func (f *flights[K, V]) of(loads bool) *map[K]*flight[K, V] {
+	if loads {
+		return &f.loads
+	}
+	return &f.reads
+}
+
+// flight is one read of Redis, or one load, and those who wait for it.
+type flight[K Key, V any] struct {
+	done    chan struct{} // closed when it and err are set
+	cancel  context.CancelFunc
+	waiters int    // stripe's lock
+	spoilt  uint64 // stripe's lock: if not 0 nobody joins, and what is older is not stored
+	unsure  bool   // set before done: see join
+	tagGen  uint64
+	refs    atomic.Pointer[placement] // once taken
+	lease   uint64                    // the token, while it is to be given back; flight's goroutine only
+	it      *item[K, V]
+	err     error
+}
+
+// always spoils a flight whatever it brings.
+const always = ^uint64(0)
+
+// spoil makes the flights of a key useless for later callers: a version was
+// written that they may not have seen.
+func (f *flights[K, V]) spoil(key K, version uint64) {
+	for _, m := range []map[K]*flight[K, V]{f.reads, f.loads} {
+		if fl := m[key]; fl != nil {
+			fl.spoilt = version
+			delete(m, key)
+		}
+	}
+}
+
+// joinable reports whether a caller of now may have the flight's result. It
+// may not if a tag was invalidated since the flight began.
+func (f *flight[K, V]) joinable(s *Store) bool {
+	if f.spoilt != 0 {
+		return false
+	}
+	if f.tagGen == s.tagGen.Load() {
+		return true
+	}
+	p := f.refs.Load()
+	return p != nil && p.ns.valid() && allValid(p.tags)
+}
+
+// join waits for the key's flight, which it starts if there is none. Without a
+// loader the flight only reads Redis.
+//
+// A flight that began before a write on another node may be joined after it,
+// while the message is on its way. Redis tells: if it refuses to store what was
+// loaded, only the one who started the flight takes the result, for he asked
+// before; the others ask again. Without a memory tier they always do, and find
+// it in Redis.
+func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) (V, error) {
+	var zero V
+	for try := 0; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return zero, err
+		}
+		f, joined, err := c.board(ctx, h, key, o, suspect, load, try < maxJoins)
+		if err != nil {
+			return zero, err
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			c.leave(h, key, f, load != nil)
+			return zero, ctx.Err()
+		}
+		switch {
+		case joined && f.unsure:
+			suspect = nil
+		case f.err != nil:
+			return zero, f.err
+		default:
+			return c.open(f.it)
+		}
+	}
+}
+
+// maxJoins bounds how often a caller joins in vain before it flies alone.
+const maxJoins = 3
+
+// board joins the key's flight or starts one.
+func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V], share bool) (f *flight[K, V], joined bool, err error) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	m := c.flights[h%stripeCount].of(load != nil)
+	if share {
+		if f = (*m)[key]; f != nil && f.joinable(c.s) {
+			f.waiters++
+			c.s.metrics.coalesced.Add(1)
+			return f, true, nil
+		}
+	}
+	if f = (*m)[key]; f != nil {
+		f.spoilt = always
+		delete(*m, key)
+	}
+	if !c.s.begin() {
+		return nil, false, ErrClosed
+	}
+	f = c.start(ctx, h, key, o, suspect, load)
+	f.waiters = 1
+	if *m == nil {
+		*m = make(map[K]*flight[K, V])
+	}
+	(*m)[key] = f
+	return f, false, nil
+}
+
+// leave ends a flight if the last of those who wait for it leaves.
+func (c *Cache[K, V]) leave(h uint64, key K, f *flight[K, V], loads bool) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if f.waiters--; f.waiters > 0 {
+		return
+	}
+	// Nobody wants it any more, and from here on nobody could tell it of a
+	// write: it must not store anything either.
+	f.spoilt = always
+	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
+		delete(m, key)
+	}
+	f.cancel()
+}
+
+// start begins a flight in a goroutine of its own, so that nobody's leaving
+// ends it for the others.
+func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) *flight[K, V] {
+	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(c.s.loadCtx, cancel)
+	f := &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load()}
+	opts := *o
+	go func() {
+		defer c.s.loads.Done()
+		defer cancel()
+		defer unhook()
+		defer func() {
+			if f.lease != 0 { // not used: others need not wait for it to run out
+				c.s.l2.release(context.WithoutCancel(fctx), c.name, keyString(key), f.lease)
+			}
+		}()
+		defer c.land(h, key, f, load != nil)
+		if load != nil {
+			f.it, f.err = c.load(fctx, h, f, key, &opts, suspect, load)
+			return
+		}
+		it, _, err := c.read(fctx, h, f, key, &opts, suspect)
+		if it == nil && (err == nil || errors.Is(err, ErrUnavailable)) {
+			err = ErrMiss
+		}
+		f.it, f.err = it, err
+	}()
+	return f
+}
+
+// land ends a flight. It is deferred, so that a loader's panic or Goexit, or a
+// codec's, ends here and reaches those who wait as an error.
+func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
+	if f.it == nil && f.err == nil {
+		f.err = &PanicError{Value: recover(), Stack: debug.Stack()}
+		c.s.metrics.loadErrors.Add(1)
+	}
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
+		delete(m, key)
+	}
+	st.mu.Unlock()
+	close(f.done)
+}
+
+// keep puts a flight's result into memory unless something newer was written
+// since the flight began. A spoilt flight is told of no further writes, so
+// what it brings must be as new as anything that the stripe has heard of, by
+// the clock that made those versions: Redis's.
+func (c *Cache[K, V]) keep(h uint64, f *flight[K, V], r *record, o *entryConfig) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	switch {
+	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
+		c.s.metrics.fenced.Add(1)
+	case c.s.l1 != nil && !o.skipL1:
+		c.s.l1.put(h, r)
+	}
+}

@@ -1,0 +1,119 @@
+package tiered
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// placement is where, for how long and under which tag versions a value goes.
+type placement struct {
+	ttl     time.Duration // in Redis
+	local   int64         // nanos at which memory drops it
+	epoch   uint64
+	ns      tagRef
+	tags    []tagRef
+	known   bool // the tag versions are Redis's, so that others will believe them
+	skipL1  bool
+	started int64 // µs of Redis's clock
+}
+
+// place takes the snapshot of tag versions, which must happen before the value
+// is read from its source.
+func (c *Cache[K, V]) place(ctx context.Context, o *entryConfig, ttl time.Duration) placement {
+	p := placement{epoch: c.s.coherent(), skipL1: o.skipL1}
+	cells := make([]*tagCell, 0, 1+len(o.tags))
+	cells = append(cells, c.ns)
+	for _, t := range o.tags {
+		cells = append(cells, c.s.tags.get(tagKey(c.s.prefix, t), c.s.tick))
+	}
+	if !o.skipL2 {
+		p.known = c.s.current(ctx, cells) == nil
+	}
+	p.ns = c.ns.ref()
+	for _, cell := range cells[1:] {
+		p.tags = append(p.tags, cell.ref())
+	}
+	p.expire(c.s, o, ttl)
+	return p
+}
+
+// expire starts the entry's life now.
+func (p *placement) expire(s *Store, o *entryConfig, ttl time.Duration) {
+	p.ttl = ttl
+	p.local = s.time.nanos() + int64(o.local(ttl))
+	if s.l2 != nil {
+		p.started = s.l2.now()
+	}
+}
+
+// effectiveTTL is the TTL less jitter.
+func (o *entryConfig) effectiveTTL(missing bool) time.Duration {
+	ttl := o.ttl
+	if missing {
+		ttl = min(ttl, o.negative)
+	}
+	if o.jitter > 0 {
+		ttl -= time.Duration(rand.Float64() * o.jitter * float64(ttl))
+	}
+	return max(ttl, time.Millisecond)
+}
+
+// local is how long memory may keep what Redis keeps for ttl.
+func (o *entryConfig) local(ttl time.Duration) time.Duration {
+	if o.l1ttl == 0 {
+		return ttl
+	}
+	return min(ttl, o.l1ttl)
+}
+
+// encode returns the value's bytes, nil for a missing one.
+func (c *Cache[K, V]) encode(it *item[K, V]) ([]byte, error) {
+	if it.missing {
+		return nil, nil
+	}
+	raw, err := marshal(c.codec, it.value)
+	if err != nil {
+		return nil, err
+	}
+	if len(raw) > maxRaw {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrEncode, len(raw), maxRaw)
+	}
+	return raw, nil
+}
+
+// entry builds the bytes for Redis.
+func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement, version uint64) []byte {
+	hard := p.started + micros(p.ttl)
+	e := wireEntry{
+		wireHeader: wireHeader{
+			codec: c.codec.ID(), schema: c.schema, version: version,
+			soft: hard, hard: hard, key: keyHash(c.s.l2.dataKey(c.name, skey)),
+		},
+		nsVersion: p.ns.version,
+		raw:       raw,
+	}
+	if missing {
+		e.flags, e.codec = flagNegative, 0
+	}
+	prefix := len(tagKey(c.s.prefix, ""))
+	for _, t := range p.tags {
+		e.tags = append(e.tags, wireTag{name: t.cell.key[prefix:], version: t.version})
+	}
+	return appendEntry(make([]byte, 0, headerLen+len(raw)+64), &e, c.compress, c.minSize)
+}
+
+// record builds what memory keeps.
+func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
+	r := &record{item: it, version: version, expires: p.local, inL2: inL2, ns: p.ns, tags: p.tags}
+	r.epoch.Store(p.epoch)
+	switch {
+	case it.missing:
+	case c.cost != nil:
+		r.cost = c.cost(it.value)
+	default:
+		r.cost = estimate(it.value)
+	}
+	return r
+}

@@ -1,0 +1,137 @@
+package tiered
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// read asks Redis for the key. Nil and no error is a miss, and unwanted is the
+// version of what is there nevertheless. A suspect record saves reading the
+// value again if Redis still has its version, and is what is served if Redis
+// does not answer.
+func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, suspect *record) (it *item[K, V], unwanted uint64, err error) {
+	skey := keyString(key)
+	full := c.s.l2.dataKey(c.name, skey)
+	if suspect != nil {
+		current, err := c.revalidate(ctx, full, skey, suspect)
+		if current || errors.Is(err, ErrUnavailable) {
+			return suspect.item.(*item[K, V]), 0, nil
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		c.dropSuspect(h, suspect)
+	}
+	epoch := c.s.coherent()
+	b, err := c.s.l2.get(ctx, full)
+	if err != nil {
+		return nil, 0, err
+	}
+	it, r, unwanted := c.decode(ctx, full, skey, key, b, o, epoch)
+	if it == nil {
+		c.s.metrics.l2Misses.Add(1)
+		return nil, unwanted, nil
+	}
+	c.s.metrics.l2Hits.Add(1)
+	f.unsure = c.s.l1 == nil
+	c.keep(h, f, r, o)
+	return it, 0, nil
+}
+
+// revalidate asks Redis by a header whether a record is still current, and if
+// so stamps it with the epoch from before the question.
+func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *record) (current bool, err error) {
+	epoch := c.s.coherent()
+	b, err := c.s.l2.header(ctx, full)
+	if err != nil {
+		return false, err
+	}
+	hd, perr := parseHeader(b)
+	if perr != nil || hd.tombstone() || hd.version != r.version || hd.key != keyHash(full) ||
+		hd.version <= c.s.lost.floor(c.name, skey) {
+		return false, nil
+	}
+	cells := []*tagCell{r.ns.cell}
+	for _, t := range r.tags {
+		cells = append(cells, t.cell)
+	}
+	if err := c.s.current(ctx, cells); err != nil {
+		return false, err
+	}
+	if !r.ns.valid() || !allValid(r.tags) {
+		return false, nil
+	}
+	if epoch != 0 {
+		r.epoch.Store(epoch)
+	}
+	c.s.metrics.revalidated.Add(1)
+	return true, nil
+}
+
+func (c *Cache[K, V]) dropSuspect(h uint64, r *record) {
+	st := c.s.stripes.of(h)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c.s.l1.drop(h, r.version+1)
+}
+
+// decode makes an item and a record of an entry, or says by unwanted which
+// version is of no use. Whatever is wrong with an entry, it is a miss.
+func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, epoch uint64) (it *item[K, V], r *record, unwanted uint64) {
+	if len(b) == 0 {
+		return nil, nil, 0
+	}
+	unwanted = min(peekVersion(b), maxVersion)
+	corrupt := func() (*item[K, V], *record, uint64) {
+		c.s.metrics.corrupt.Add(1)
+		return nil, nil, unwanted
+	}
+	e, err := parseEntry(b, keyHash(full))
+	if err != nil {
+		return corrupt()
+	}
+	now := c.s.l2.now()
+	future := uint64(now + dayMicros)
+	if e.version > future || e.schema != c.schema && !e.tombstone() || e.codec != c.codec.ID() && !e.negative() && !e.tombstone() {
+		return corrupt()
+	}
+	if floor := c.s.lost.floor(c.name, skey); e.tombstone() || e.version <= floor {
+		return nil, nil, max(unwanted, floor)
+	}
+	// A future-dated entry counts as just written and gets no extra life.
+	left := min(e.hard-now, e.hard-int64(e.version))
+	if left <= 0 {
+		return nil, nil, unwanted
+	}
+	p := placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1}
+	cells := []*tagCell{c.ns}
+	for _, t := range e.tags {
+		cell := c.s.tags.get(tagKey(c.s.prefix, t.name), c.s.tick)
+		cells = append(cells, cell)
+		p.tags = append(p.tags, tagRef{cell: cell, version: t.version})
+	}
+	if c.s.current(ctx, cells) != nil {
+		return nil, nil, unwanted // cannot be known to be valid
+	}
+	for _, ref := range append(p.tags, p.ns) {
+		// Somebody has seen a newer version than this process was told of yet.
+		if ref.version > ref.cell.version.Load() && ref.version < future {
+			ref.cell.raise(ref.version)
+		}
+		if !ref.valid() {
+			return nil, nil, unwanted
+		}
+	}
+	it = &item[K, V]{key: key, missing: e.negative()}
+	if !it.missing {
+		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
+			return corrupt()
+		}
+	}
+	ttl := time.Duration(left) * time.Microsecond
+	p.local = c.s.time.nanos() + int64(o.local(ttl))
+	return it, c.record(it, &p, e.version, true), 0
+}
+
+const dayMicros = int64(24 * time.Hour / time.Microsecond)
