@@ -219,7 +219,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	}
 	if p.known {
 		entry := c.entry(skey, raw, false, &p, 1)
-		version, err = c.s.l2.set(ctx, c.name, skey, entry, p.ttl, c.versionOf(h, skey))
+		version, err = c.s.l2.set(ctx, c.name, skey, entry, p.ttl+p.grace, c.versionOf(h, skey))
 	}
 	if err != nil {
 		version = c.s.tick()

@@ -429,6 +429,10 @@ func TestMistakesAreNamed(t *testing.T) {
 		"ttl":            bad("n", tiered.WithDefaults(tiered.TTL(0))),
 		"jitter":         bad("n", tiered.WithDefaults(tiered.Jitter(2))),
 		"tag":            bad("n", tiered.WithDefaults(tiered.Tags(""))),
+		"fail-safe":      bad("n", tiered.WithDefaults(tiered.FailSafe(-1, 0))),
+		"throttle":       bad("n", tiered.WithDefaults(tiered.FailSafe(0, -1))),
+		"forever":        bad("n", tiered.WithDefaults(tiered.FailSafe(1<<62, 0))),
+		"soft > hard":    bad("n", tiered.WithDefaults(tiered.Timeouts(2, 1))),
 	} {
 		if err == nil {
 			t.Errorf("%s: no error", what)

@@ -27,7 +27,14 @@
 //     read. With one that is silently dead: at most 2.5 s, the canary's
 //     window. With Redis away: the L1TTL.
 //   - Expiry. Nothing is served past its TTL, nor from memory past its L1TTL,
-//     nor from memory longer than Redis would have kept it.
+//     nor from memory longer than Redis would have kept it; but with [FailSafe]
+//     GetOrLoad may serve what is up to its max past the TTL, when the loader
+//     fails or is late.
+//   - Fail-safe serves nothing that was written over. Before a stale value is
+//     served it is confirmed: by memory while the backplane is up, else by a
+//     header read. Only while Redis is away as well is it taken as it is.
+//   - A load that its callers have left behind by [Timeouts] is fenced by the
+//     version of its start, like any other, and cancelled when its lease ends.
 //   - One load. Of concurrent calls for a key in one process, one loads. Each
 //     waits only as long as its own context allows, and the load goes on while
 //     anybody waits. A panic or a runtime.Goexit in a loader reaches those who

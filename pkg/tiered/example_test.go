@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -132,4 +133,49 @@ func ExampleCache_Clear() {
 	_, err := names.Get(ctx, 1)
 	fmt.Println(err)
 	// Output: tiered: miss
+}
+
+// With FailSafe an outage of the source is not one of the program: what was
+// there before is served, and the source is left alone for the throttle.
+func ExampleFailSafe() {
+	ctx := context.Background()
+	clock := tieredtest.NewClock(time.Time{})
+	store, _ := tiered.Open(ctx, tiered.WithClock(clock))
+	defer store.Close(ctx)
+	rates, _ := tiered.New[string, float64](store, "rates",
+		tiered.WithDefaults(tiered.TTL(time.Minute), tiered.FailSafe(time.Hour, 10*time.Second)))
+
+	_ = rates.Set(ctx, "EUR", 1.08)
+	clock.Advance(2 * time.Minute)
+	load := func(context.Context, string, *tiered.Load[float64]) (float64, error) {
+		return 0, errors.New("the bank is closed")
+	}
+	fmt.Println(rates.GetOrLoad(ctx, "EUR", load))
+	clock.Advance(time.Hour)
+	fmt.Println(rates.GetOrLoad(ctx, "EUR", load))
+	// Output:
+	// 1.08 <nil>
+	// 0 the bank is closed
+}
+
+// A caller waits for a slow source no longer than the hard timeout. The load
+// goes on, and serves those who come later.
+func ExampleTimeouts() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	reports, _ := tiered.New[int, string](store, "reports")
+
+	ready := make(chan struct{})
+	load := func(context.Context, int, *tiered.Load[string]) (string, error) {
+		<-ready
+		return "the year in numbers", nil
+	}
+	_, err := reports.GetOrLoad(ctx, 2024, load, tiered.Timeouts(0, 10*time.Millisecond))
+	fmt.Println(err)
+	close(ready)
+	fmt.Println(reports.GetOrLoad(ctx, 2024, load))
+	// Output:
+	// tiered: load timed out
+	// the year in numbers <nil>
 }

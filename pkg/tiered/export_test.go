@@ -47,7 +47,7 @@ func (c *Cache[K, V]) Version(key K) uint64 {
 func (c *Cache[K, V]) SetDropped(key K, value V) {
 	h := c.hash(key)
 	cl := &cell{}
-	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, cost: cellCost, ns: c.ns.ref()}
+	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, soft: 1 << 62, hard: 1 << 62, cost: cellCost, ns: c.ns.ref()}
 	r.epoch.Store(c.s.epoch.Load())
 	cl.rec.Store(r)
 	c.s.l1.cur.Load().put(h, cl)

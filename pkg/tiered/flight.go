@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 )
 
 // flights are the reads and loads under way in one stripe. The stripe's lock
@@ -30,6 +31,12 @@ type flight[K Key, V any] struct {
 	tagGen  uint64
 	refs    atomic.Pointer[placement] // once taken
 	lease   uint64                    // the token, while it is to be given back; flight's goroutine only
+	stale   atomic.Pointer[record]    // what may be served instead, once confirmed
+	began   time.Time
+	shut    bool        // stripe's lock: nobody joins
+	landed  bool        // stripe's lock
+	onward  bool        // stripe's lock: goes on without waiters, until reaper
+	reaper  *time.Timer // stripe's lock
 	it      *item[K, V]
 	err     error
 }
@@ -51,7 +58,7 @@ func (f *flights[K, V]) spoil(key K, version uint64) {
 // joinable reports whether a caller of now may have the flight's result. It
 // may not if a tag was invalidated since the flight began.
 func (f *flight[K, V]) joinable(s *Store) bool {
-	if f.spoilt != 0 {
+	if f.spoilt != 0 || f.shut {
 		return false
 	}
 	if f.tagGen == s.tagGen.Load() {
@@ -79,19 +86,59 @@ func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig,
 		if err != nil {
 			return zero, err
 		}
-		select {
-		case <-f.done:
-		case <-ctx.Done():
-			c.leave(h, key, f, load != nil)
-			return zero, ctx.Err()
-		}
+		it, left, err := c.await(ctx, h, key, f, o, load != nil)
 		switch {
+		case err != nil:
+			return zero, err
+		case left:
+			return c.open(it)
 		case joined && f.unsure:
 			suspect = nil
 		case f.err != nil:
 			return zero, f.err
 		default:
 			return c.open(f.it)
+		}
+	}
+}
+
+// await waits for a flight as long as ctx and the options let it. If it left
+// before the end, then with a stale item or with an error.
+func (c *Cache[K, V]) await(ctx context.Context, h uint64, key K, f *flight[K, V], o *entryConfig, loads bool) (it *item[K, V], left bool, err error) {
+	var soft, hard <-chan time.Time
+	if loads && o.softTimeout > 0 && o.failSafe > 0 {
+		t := time.NewTimer(o.softTimeout - time.Since(f.began))
+		defer t.Stop()
+		soft = t.C
+	}
+	if loads && o.hardTimeout > 0 {
+		t := time.NewTimer(o.hardTimeout)
+		defer t.Stop()
+		hard = t.C
+	}
+	for {
+		late := false
+		select {
+		case <-f.done:
+			return nil, false, nil
+		case <-ctx.Done():
+			c.leave(h, key, f, loads)
+			return nil, true, ctx.Err()
+		case <-soft:
+			soft = nil
+		case <-hard:
+			late = true
+		}
+		r := f.stale.Load()
+		if c.confirm(ctx, h, f, key, r, o) {
+			c.s.metrics.stale.Add(1)
+			c.depart(h, key, f, o)
+			return r.item.(*item[K, V]), true, nil
+		}
+		if late {
+			c.s.metrics.timeouts.Add(1)
+			c.depart(h, key, f, o)
+			return nil, true, ErrTimeout
 		}
 	}
 }
@@ -113,7 +160,9 @@ func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig
 		}
 	}
 	if f = (*m)[key]; f != nil {
-		f.spoilt = always
+		if !f.shut {
+			f.spoilt = always
+		}
 		delete(*m, key)
 	}
 	if !c.s.begin() {
@@ -133,9 +182,14 @@ func (c *Cache[K, V]) leave(h uint64, key K, f *flight[K, V], loads bool) {
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if f.waiters--; f.waiters > 0 {
+	if f.waiters--; f.waiters > 0 || f.onward {
 		return
 	}
+	c.abandon(h, key, f, loads)
+}
+
+// abandon ends a flight that is of no use to anybody. It needs the stripe's lock.
+func (c *Cache[K, V]) abandon(h uint64, key K, f *flight[K, V], loads bool) {
 	// Nobody wants it any more, and from here on nobody could tell it of a
 	// write: it must not store anything either.
 	f.spoilt = always
@@ -150,7 +204,7 @@ func (c *Cache[K, V]) leave(h uint64, key K, f *flight[K, V], loads bool) {
 func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) *flight[K, V] {
 	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(c.s.loadCtx, cancel)
-	f := &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load()}
+	f := &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load(), began: time.Now()}
 	opts := *o
 	go func() {
 		defer c.s.loads.Done()
@@ -186,6 +240,10 @@ func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 	st.mu.Lock()
 	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
 		delete(m, key)
+	}
+	f.landed = true
+	if f.reaper != nil {
+		f.reaper.Stop()
 	}
 	st.mu.Unlock()
 	close(f.done)

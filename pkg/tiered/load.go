@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -38,7 +39,8 @@ func (l *Load[V]) Set(opts ...EntryOption) {
 // loader, whose result it stores in both. Of concurrent calls for a key only
 // one loads, with its own loader and options; each waits as long as its own
 // ctx lets it. A loader's error is returned to all who wait and not cached,
-// except [ErrNotFound].
+// except [ErrNotFound]; with [FailSafe] a value past its TTL may be returned in
+// its stead.
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], opts ...EntryOption) (V, error) {
 	h := c.hash(key)
 	it, suspect := c.look(h, key, opts)
@@ -50,6 +52,10 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 		var zero V
 		return zero, err
 	}
+	if r := c.throttled(h, key, &o); r != nil {
+		c.s.metrics.stale.Add(1)
+		return c.open(r.item.(*item[K, V]))
+	}
 	return c.join(ctx, h, key, &o, suspect, load)
 }
 
@@ -58,6 +64,9 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, suspect *record, loader Loader[K, V]) (*item[K, V], error) {
 	var token uint64 // the version of what is about to be loaded
 	skey := ""
+	if o.failSafe > 0 && !o.skipL1 {
+		f.stale.Store(c.remembered(h, key, o))
+	}
 	if c.s.l2 != nil && !o.skipL2 {
 		skey = keyString(key)
 		it, unwanted, err := c.read(ctx, h, f, key, o, suspect)
@@ -87,17 +96,27 @@ func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K
 	l := &Load[V]{opts: *o}
 	value, err := c.call(ctx, key, loader, l)
 	it := &item[K, V]{key: key, value: value, missing: err != nil}
-	if err != nil && (!errors.Is(err, ErrNotFound) || l.opts.negative <= 0) {
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		if r := c.instead(ctx, h, f, key, o); r != nil {
+			c.throttle(h, f, key, r, o)
+			return r.item.(*item[K, V]), nil
+		}
 		return nil, err
 	}
-	if l.opts.ttl <= 0 {
-		return it, err // the loader wants it not to be stored
+	if l.opts.ttl <= 0 || it.missing && l.opts.negative <= 0 {
+		// It is not to be stored, but what it replaces must not be served again.
+		c.retire(ctx, h, f, skey, token)
+		return it, err
 	}
-	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing))
+	grace := l.opts.failSafe
+	if it.missing {
+		grace = 0
+	}
+	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing), grace)
 	if f.lease != 0 && p.known {
 		if raw, eerr := c.encode(it); eerr == nil {
 			entry := c.entry(skey, raw, it.missing, &p, token)
-			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl)
+			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl+p.grace)
 			if ferr == nil {
 				f.lease = 0
 				f.unsure = !stored || c.s.l1 == nil
@@ -133,6 +152,9 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 		}
 		if l.data != nil {
 			it, r, version := c.decode(ctx, full, skey, key, l.data, o, epoch)
+			if it == nil {
+				f.reconsider(r, version, epoch)
+			}
 			if it != nil {
 				c.s.metrics.l2Hits.Add(1)
 				f.unsure = c.s.l1 == nil
@@ -149,6 +171,11 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			f.lease = l.token
 			return nil, l.token, nil
 		}
+		if o.lease > 0 && f.stale.Load() != nil {
+			if r := c.instead(ctx, h, f, key, o); r != nil {
+				return r.item.(*item[K, V]), 0, nil // another loads
+			}
+		}
 		if o.lease <= 0 || !time.Now().Before(deadline) {
 			f.unsure = true // nothing will be stored that could be refused
 			return nil, l.token, nil
@@ -163,19 +190,22 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 	}
 }
 
-// call runs the loader in a span.
-func (c *Cache[K, V]) call(ctx context.Context, key K, loader Loader[K, V], l *Load[V]) (V, error) {
+// call runs the loader in a span. A panic becomes an error; a Goexit is for
+// land to find.
+func (c *Cache[K, V]) call(ctx context.Context, key K, loader Loader[K, V], l *Load[V]) (v V, err error) {
 	ctx, span := c.s.tracer.Start(ctx, "tiered.load", trace.WithAttributes(attribute.String("tiered.namespace", c.name)))
 	began := time.Now()
 	c.s.metrics.loads.Add(1)
 	defer func() {
+		if p := recover(); p != nil {
+			err = &PanicError{Value: p, Stack: debug.Stack()}
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			c.s.metrics.loadErrors.Add(1)
+			span.SetStatus(codes.Error, err.Error())
+		}
 		c.s.metrics.loadNanos.Add(uint64(time.Since(began)))
 		span.End()
 	}()
-	v, err := loader(ctx, key, l)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		c.s.metrics.loadErrors.Add(1)
-		span.SetStatus(codes.Error, err.Error())
-	}
-	return v, err
+	return loader(ctx, key, l)
 }

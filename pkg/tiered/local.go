@@ -116,8 +116,11 @@ type cell struct {
 type record struct {
 	item    any // *item[K, V] of the cache it belongs to
 	version uint64
-	expires int64 // nanos of the store's clock
-	cost    int64
+	expires int64        // nanos of the store's clock
+	soft    int64        // nanos at which its TTL ends: at or after expires
+	hard    int64        // nanos until which it may be served stale: at or after soft
+	cost    int64        // of the cell too
+	retry   atomic.Int64 // nanos until which nobody loads, for the last one failed
 	epoch   atomic.Uint64
 	inL2    bool // Redis had this version, so that it can be asked about it
 	ns      tagRef
@@ -211,7 +214,6 @@ func (l *local) put(hash uint64, r *record) bool {
 	if l.closed.Load() {
 		return false
 	}
-	r.cost += cellCost
 	c := l.find(hash)
 	if r.cost > l.max {
 		// Ristretto would keep an update beyond its bound.
@@ -226,7 +228,7 @@ func (l *local) put(hash uint64, r *record) bool {
 		return false
 	}
 	c.rec.Store(r)
-	l.expiry.schedule(hash, c, r.expires)
+	l.expiry.schedule(hash, c, max(r.expires, r.hard))
 	// Also an update is pending: an eviction may have taken the cell out since
 	// it was found.
 	first := l.cur.Load().put(hash, c)
@@ -331,8 +333,8 @@ func (l *local) sweep() {
 	for hash, c := range l.expiry.take(now) {
 		s := l.stripes.of(hash)
 		s.mu.Lock()
-		if r := c.rec.Load(); r != nil && r.expires > now {
-			l.expiry.schedule(hash, c, r.expires)
+		if r := c.rec.Load(); r != nil && max(r.expires, r.hard) > now {
+			l.expiry.schedule(hash, c, max(r.expires, r.hard))
 		} else {
 			c.rec.Store(nil)
 			// A Set of this cell that is still queued comes before the Del.

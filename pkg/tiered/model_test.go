@@ -2,6 +2,7 @@ package tiered_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime"
 	"strconv"
@@ -31,6 +32,19 @@ func (s *source) load(_ context.Context, key int, _ *tiered.Load[int64]) (int64,
 	return v, nil
 }
 
+var errFlaky = errors.New("the source is away")
+
+// fail reads nothing.
+func (s *source) fail(ctx context.Context, key int, l *tiered.Load[int64]) (int64, error) {
+	_, _ = s.load(ctx, key, l)
+	return 0, errFlaky
+}
+
+// failSafe makes entries stale at once, and loads late often.
+var failSafe = []tiered.EntryOption{
+	tiered.TTL(time.Millisecond), tiered.FailSafe(time.Hour, 2*time.Millisecond), tiered.Timeouts(time.Millisecond, time.Second),
+}
+
 // A read that begins after a write has been told to the cache returns that
 // write or a later one: across nodes with memory off, on the writer's node
 // with memory on. Subscriptions are cut all the while.
@@ -38,7 +52,16 @@ func TestNobodyReadsWhatWasOverwrittenBeforeHeAsked(t *testing.T) {
 	r := tieredtest.StartRedis(t)
 	admin := r.Client(t)
 	const nodes, writers, readers = 3, 3, 6
-	for name, l1 := range map[string]int64{"memory off": 0, "memory on": 1 << 20} {
+	for name, tt := range map[string]struct {
+		l1    int64
+		opts  []tiered.EntryOption
+		flaky bool // loads fail, and what was there before is served
+	}{
+		"memory off": {}, "memory on": {l1: 1 << 20},
+		"fail-safe, memory off": {opts: failSafe, flaky: true},
+		"fail-safe, memory on":  {l1: 1 << 20, opts: failSafe, flaky: true},
+	} {
+		l1 := tt.l1
 		t.Run(name, func(t *testing.T) {
 			var src [nodes]*source
 			var stores [nodes]*tiered.Store
@@ -52,7 +75,7 @@ func TestNobodyReadsWhatWasOverwrittenBeforeHeAsked(t *testing.T) {
 				stores[n] = node(t, r, tiered.WithL1(l1))
 				var err error
 				caches[n], err = tiered.New[int, int64](stores[n], "n"+strconv.Itoa(n*int(min(l1, 1))),
-					tiered.WithDefaults(tiered.Tags("tag")))
+					tiered.WithDefaults(tiered.Tags("tag")), tiered.WithDefaults(tt.opts...))
 				must(t, err)
 			}
 			ctx, stop := context.WithTimeout(t.Context(), 4*time.Second)
@@ -63,6 +86,13 @@ func TestNobodyReadsWhatWasOverwrittenBeforeHeAsked(t *testing.T) {
 				wg.Go(func() {
 					n := w % nodes
 					for ctx.Err() == nil {
+						if tt.flaky { // leaves time for something to become stale
+							select {
+							case <-ctx.Done():
+								return
+							case <-time.After(rand.N(10 * time.Millisecond)):
+							}
+						}
 						k := rand.N(8)
 						v := src[n].value[k].Add(1)
 						var err error
@@ -93,7 +123,14 @@ func TestNobodyReadsWhatWasOverwrittenBeforeHeAsked(t *testing.T) {
 					for ctx.Err() == nil {
 						k := rand.N(8)
 						told := src[n].told[k].Load()
-						v, err := caches[n].GetOrLoad(t.Context(), k, src[n].load)
+						load := src[n].load
+						if tt.flaky && rand.N(2) == 0 {
+							load = src[n].fail
+						}
+						v, err := caches[n].GetOrLoad(t.Context(), k, load)
+						if tt.flaky && (errors.Is(err, errFlaky) || errors.Is(err, tiered.ErrTimeout)) {
+							continue
+						}
 						if err != nil {
 							t.Errorf("read: %v", err)
 							return
@@ -115,7 +152,11 @@ func TestNobodyReadsWhatWasOverwrittenBeforeHeAsked(t *testing.T) {
 				}
 			}
 			wg.Wait()
-			t.Logf("%d reads, %d loads not stored", reads.Load(), stores[0].Stats().Fenced)
+			st := stores[0].Stats()
+			t.Logf("%d reads, %d loads not stored, %d stale, %d timeouts", reads.Load(), st.Fenced, st.Stale, st.Timeouts)
+			if tt.flaky && st.Stale == 0 {
+				t.Error("nothing stale was served: the test has lost its ground")
+			}
 			if n := stale.Load(); n > 0 {
 				t.Errorf("%d of %d reads were of what had been overwritten before", n, reads.Load())
 			}

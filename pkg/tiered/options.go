@@ -192,6 +192,7 @@ func WithDefaults(opts ...EntryOption) CacheOption {
 type EntryOption struct {
 	kind entryKind
 	d    time.Duration
+	d2   time.Duration
 	f    float64
 	tags []string
 }
@@ -207,6 +208,8 @@ const (
 	kindLease
 	kindSkipL1
 	kindSkipL2
+	kindFailSafe
+	kindTimeouts
 )
 
 // TTL is how long an entry lives. The default is 5 minutes.
@@ -241,9 +244,38 @@ func SkipL1() EntryOption { return EntryOption{kind: kindSkipL1} }
 // is set with it.
 func SkipL2() EntryOption { return EntryOption{kind: kindSkipL2} }
 
+// FailSafe keeps an entry for up to max after its TTL, to serve it when it
+// cannot be loaded: GetOrLoad then returns the old value instead of the
+// loader's error, and for throttle this process does not try again. It is for
+// values that are better old than absent; entries of [ErrNotFound] are not
+// kept, and Get, which loads nothing, never returns what is past its TTL.
+//
+// The bound is the shorter of the max that the entry was stored with and the
+// call's. Throttle needs the memory tier. What was set, deleted or invalidated
+// is as gone as ever: fail-safe serves nothing that was written over, as far
+// as the package's bound of staleness tells.
+func FailSafe(max, throttle time.Duration) EntryOption {
+	return EntryOption{kind: kindFailSafe, d: max, d2: throttle}
+}
+
+// Timeouts bound how long GetOrLoad waits for a load. Once the load has run
+// for soft, the value from before is served if there is one by [FailSafe]; a
+// call that has waited for hard gets it too, or else [ErrTimeout]. Zero means
+// no bound.
+//
+// The load goes on without those who left, and is stored when it ends unless
+// something was written since it began. If still nobody waits when its lease
+// has run out, which is 30 s after its start or as [DistributedLease] says, it
+// is cancelled.
+func Timeouts(soft, hard time.Duration) EntryOption {
+	return EntryOption{kind: kindTimeouts, d: soft, d2: hard}
+}
+
 // entryConfig is what the options of an entry come to.
 type entryConfig struct {
 	ttl, l1ttl, negative, lease time.Duration
+	failSafe, throttle          time.Duration
+	softTimeout, hardTimeout    time.Duration
 	jitter                      float64
 	tags                        []string
 	skipL1, skipL2              bool
@@ -268,10 +300,17 @@ func (o entryConfig) with(opts []EntryOption) entryConfig {
 			o.skipL1 = true
 		case kindSkipL2:
 			o.skipL2 = true
+		case kindFailSafe:
+			o.failSafe, o.throttle = opt.d, opt.d2
+		case kindTimeouts:
+			o.softTimeout, o.hardTimeout = opt.d, opt.d2
 		}
 	}
 	return o
 }
+
+// maxFailSafe keeps sums of durations from overflowing.
+const maxFailSafe = 10 * 365 * 24 * time.Hour
 
 // validate refuses what could only be a mistake. A TTL that has passed is one:
 // in many libraries zero silently means forever.
@@ -287,6 +326,10 @@ func (o entryConfig) validate() error {
 		return fmt.Errorf("tiered: lease %v: want 0 or more", o.lease)
 	case !(o.jitter >= 0 && o.jitter <= 1):
 		return fmt.Errorf("tiered: jitter %v: want 0 to 1", o.jitter)
+	case o.failSafe < 0 || o.failSafe > maxFailSafe || o.throttle < 0:
+		return fmt.Errorf("tiered: fail-safe for %v, throttle %v: want 0 to %v, and 0 or more", o.failSafe, o.throttle, maxFailSafe)
+	case o.softTimeout < 0 || o.hardTimeout < 0 || o.hardTimeout > 0 && o.softTimeout > o.hardTimeout:
+		return fmt.Errorf("tiered: timeouts %v and %v: want 0 or more, and the soft one not above the hard one", o.softTimeout, o.hardTimeout)
 	case len(o.tags) > maxTags:
 		return fmt.Errorf("tiered: %d tags: want at most %d", len(o.tags), maxTags)
 	}

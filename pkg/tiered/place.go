@@ -9,8 +9,11 @@ import (
 
 // placement is where, for how long and under which tag versions a value goes.
 type placement struct {
-	ttl     time.Duration // in Redis
-	local   int64         // nanos at which memory drops it
+	ttl     time.Duration // until the soft expiry
+	grace   time.Duration // from there to the hard one
+	local   int64         // nanos until which memory serves it
+	soft    int64         // nanos
+	hard    int64         // nanos
 	epoch   uint64
 	ns      tagRef
 	tags    []tagRef
@@ -35,14 +38,15 @@ func (c *Cache[K, V]) place(ctx context.Context, o *entryConfig, ttl time.Durati
 	for _, cell := range cells[1:] {
 		p.tags = append(p.tags, cell.ref())
 	}
-	p.expire(c.s, o, ttl)
+	p.expire(c.s, o, ttl, o.failSafe)
 	return p
 }
 
 // expire starts the entry's life now.
-func (p *placement) expire(s *Store, o *entryConfig, ttl time.Duration) {
-	p.ttl = ttl
-	p.local = s.time.nanos() + int64(o.local(ttl))
+func (p *placement) expire(s *Store, o *entryConfig, ttl, grace time.Duration) {
+	now := s.time.nanos()
+	p.ttl, p.grace = ttl, grace
+	p.local, p.soft, p.hard = now+int64(o.local(ttl)), now+int64(ttl), now+int64(ttl+grace)
 	if s.l2 != nil {
 		p.started = s.l2.now()
 	}
@@ -85,11 +89,11 @@ func (c *Cache[K, V]) encode(it *item[K, V]) ([]byte, error) {
 
 // entry builds the bytes for Redis.
 func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement, version uint64) []byte {
-	hard := p.started + micros(p.ttl)
+	soft := p.started + micros(p.ttl)
 	e := wireEntry{
 		wireHeader: wireHeader{
 			codec: c.codec.ID(), schema: c.schema, version: version,
-			soft: hard, hard: hard, key: keyHash(c.s.l2.dataKey(c.name, skey)),
+			soft: soft, hard: soft + micros(p.grace), key: keyHash(c.s.l2.dataKey(c.name, skey)),
 		},
 		nsVersion: p.ns.version,
 		raw:       raw,
@@ -106,7 +110,7 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 
 // record builds what memory keeps.
 func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
-	r := &record{item: it, version: version, expires: p.local, inL2: inL2, ns: p.ns, tags: p.tags}
+	r := &record{item: it, version: version, expires: p.local, soft: p.soft, hard: p.hard, inL2: inL2, ns: p.ns, tags: p.tags}
 	r.epoch.Store(p.epoch)
 	switch {
 	case it.missing:
@@ -115,5 +119,6 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 	default:
 		r.cost = estimate(it.value)
 	}
+	r.cost += cellCost
 	return r
 }

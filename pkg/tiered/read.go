@@ -9,7 +9,8 @@ import (
 // read asks Redis for the key. Nil and no error is a miss, and unwanted is the
 // version of what is there nevertheless. A suspect record saves reading the
 // value again if Redis still has its version, and is what is served if Redis
-// does not answer.
+// does not answer. What is past its TTL but may be served stale becomes the
+// flight's.
 func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, suspect *record) (it *item[K, V], unwanted uint64, err error) {
 	skey := keyString(key)
 	full := c.s.l2.dataKey(c.name, skey)
@@ -30,6 +31,7 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 	}
 	it, r, unwanted := c.decode(ctx, full, skey, key, b, o, epoch)
 	if it == nil {
+		f.reconsider(r, unwanted, epoch)
 		c.s.metrics.l2Misses.Add(1)
 		return nil, unwanted, nil
 	}
@@ -77,7 +79,8 @@ func (c *Cache[K, V]) dropSuspect(h uint64, r *record) {
 }
 
 // decode makes an item and a record of an entry, or says by unwanted which
-// version is of no use. Whatever is wrong with an entry, it is a miss.
+// version is of no use. Whatever is wrong with an entry, it is a miss. One that
+// is past its TTL has no item, but a record if it may be served stale.
 func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, epoch uint64) (it *item[K, V], r *record, unwanted uint64) {
 	if len(b) == 0 {
 		return nil, nil, 0
@@ -100,8 +103,9 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 		return nil, nil, max(unwanted, floor)
 	}
 	// A future-dated entry counts as just written and gets no extra life.
-	left := min(e.hard-now, e.hard-int64(e.version))
-	if left <= 0 {
+	left := min(e.soft-now, e.soft-int64(e.version))
+	grace := time.Duration(e.hard-e.soft) * time.Microsecond
+	if keep := min(grace, o.failSafe); left+int64(keep/time.Microsecond) <= 0 {
 		return nil, nil, unwanted
 	}
 	p := placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1}
@@ -123,6 +127,9 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 			return nil, nil, unwanted
 		}
 	}
+	if left <= 0 && e.negative() {
+		return nil, nil, unwanted
+	}
 	it = &item[K, V]{key: key, missing: e.negative()}
 	if !it.missing {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
@@ -130,8 +137,13 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 		}
 	}
 	ttl := time.Duration(left) * time.Microsecond
-	p.local = c.s.time.nanos() + int64(o.local(ttl))
-	return it, c.record(it, &p, e.version, true), 0
+	mono := c.s.time.nanos()
+	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+grace)
+	r = c.record(it, &p, e.version, true)
+	if left <= 0 {
+		return nil, r, unwanted
+	}
+	return it, r, 0
 }
 
 const dayMicros = int64(24 * time.Hour / time.Microsecond)

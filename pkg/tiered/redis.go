@@ -183,17 +183,22 @@ func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time
 	return version, err
 }
 
+// tombstone is an entry that says that there is none.
+func (r *remote) tombstone(full string, version uint64) []byte {
+	now := r.now()
+	tomb := wireEntry{wireHeader: wireHeader{
+		flags: flagTombstone, version: version, soft: now, hard: now + tombstoneTTL.Microseconds(), key: keyHash(full)}}
+	return appendEntry(nil, &tomb, NoCompression, 0)
+}
+
 // delete leaves a tombstone as set leaves an entry. If newest is not 0 and
 // what is stored is newer, it does nothing and returns 0.
 func (r *remote) delete(ctx context.Context, ns, key string, min, newest uint64) (version uint64, err error) {
 	full := r.dataKey(ns, key)
-	now := r.now()
-	tomb := wireEntry{wireHeader: wireHeader{
-		flags: flagTombstone, version: 1, soft: now, hard: now + tombstoneTTL.Microseconds(), key: keyHash(full)}}
 	head, tail := r.message('k', ns+" "+key)
 	err = r.do(ctx, "delete", func(ctx context.Context) (err error) {
 		version, err = scriptDelete.Run(ctx, r.c, []string{full, r.leaseKey(ns, key)},
-			appendEntry(nil, &tomb, NoCompression, 0), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)).Uint64()
+			r.tombstone(full, 1), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)).Uint64()
 		return err
 	})
 	return version, err
