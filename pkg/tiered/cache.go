@@ -123,10 +123,11 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...EntryOption) (V, e
 	return c.join(ctx, h, key, &o, suspect, nil)
 }
 
-// look finds what may be served from memory at once, or else what may be
-// after Redis has been asked whether it is current. It allocates nothing and,
+// look finds what may be served from memory at once, with its record if it is
+// due to be renewed, or else the record of what may be served after Redis has
+// been asked whether it is current. It allocates nothing and,
 // beside ristretto's shard lock, locks nothing.
-func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, V], suspect *record) {
+func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, V], special *record) {
 	l := c.s.l1
 	if l == nil || c.defaults.skipL1 || skipsL1(opts) {
 		return nil, nil
@@ -138,14 +139,22 @@ func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, 
 		return nil, nil
 	}
 	it, ok := r.item.(*item[K, V])
-	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) || c.s.time.nanos() >= r.expires {
+	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) {
 		g.misses.Add(1)
 		return nil, nil
+	}
+	var due *record
+	if now := c.s.time.nanos(); now >= r.refresh.Load() {
+		if now >= r.expires {
+			g.misses.Add(1)
+			return nil, nil
+		}
+		due = r
 	}
 	// While Redis is away nobody can be asked, and the L1 TTL is the bound.
 	if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
 		g.hits.Add(1)
-		return it, nil
+		return it, due
 	}
 	g.misses.Add(1)
 	return nil, r

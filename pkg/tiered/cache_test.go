@@ -432,6 +432,8 @@ func TestMistakesAreNamed(t *testing.T) {
 		"fail-safe":      bad("n", tiered.WithDefaults(tiered.FailSafe(-1, 0))),
 		"throttle":       bad("n", tiered.WithDefaults(tiered.FailSafe(0, -1))),
 		"forever":        bad("n", tiered.WithDefaults(tiered.FailSafe(1<<62, 0))),
+		"threshold":      bad("n", tiered.WithDefaults(tiered.EagerRefresh(2, 1))),
+		"beta":           bad("n", tiered.WithDefaults(tiered.EagerRefresh(0.5, -1))),
 		"soft > hard":    bad("n", tiered.WithDefaults(tiered.Timeouts(2, 1))),
 	} {
 		if err == nil {

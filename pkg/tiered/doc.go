@@ -33,8 +33,9 @@
 //   - Fail-safe serves nothing that was written over. Before a stale value is
 //     served it is confirmed: by memory while the backplane is up, else by a
 //     header read. Only while Redis is away as well is it taken as it is.
-//   - A load that its callers have left behind by [Timeouts] is fenced by the
-//     version of its start, like any other, and cancelled when its lease ends.
+//   - A load that its callers have left behind by [Timeouts], or that nobody
+//     waits for because it renews a value early ([EagerRefresh]), is fenced by
+//     the version of its start, like any other, and cancelled when its lease ends.
 //   - One load. Of concurrent calls for a key in one process, one loads. Each
 //     waits only as long as its own context allows, and the load goes on while
 //     anybody waits. A panic or a runtime.Goexit in a loader reaches those who

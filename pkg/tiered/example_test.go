@@ -179,3 +179,31 @@ func ExampleTimeouts() {
 	// tiered: load timed out
 	// the year in numbers <nil>
 }
+
+// A value that is read all the time is renewed before it expires, and nobody
+// waits for it. The earliest time is half of the TTL here.
+func ExampleEagerRefresh() {
+	ctx := context.Background()
+	clock := tieredtest.NewClock(time.Time{})
+	store, _ := tiered.Open(ctx, tiered.WithClock(clock))
+	defer store.Close(ctx)
+	pages, _ := tiered.New[string, int](store, "pages",
+		tiered.WithDefaults(tiered.TTL(time.Hour), tiered.EagerRefresh(0.5, 1)))
+
+	edition := 0
+	renewed := make(chan struct{}, 2)
+	load := func(context.Context, string, *tiered.Load[int]) (int, error) {
+		clock.Advance(10 * time.Second) // what a load takes
+		edition++
+		renewed <- struct{}{}
+		return edition, nil
+	}
+	fmt.Println(pages.GetOrLoad(ctx, "/feed", load))
+	<-renewed
+	clock.Advance(time.Hour - time.Millisecond) // due but for one draw in ten thousand
+	fmt.Println(pages.GetOrLoad(ctx, "/feed", load))
+	<-renewed
+	// Output:
+	// 1 <nil>
+	// 1 <nil>
+}

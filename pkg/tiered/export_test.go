@@ -3,6 +3,9 @@ package tiered
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"maps"
+	"slices"
+	"time"
 )
 
 // For the tests of the entry format, which is not public.
@@ -49,6 +52,7 @@ func (c *Cache[K, V]) SetDropped(key K, value V) {
 	cl := &cell{}
 	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, soft: 1 << 62, hard: 1 << 62, cost: cellCost, ns: c.ns.ref()}
 	r.epoch.Store(c.s.epoch.Load())
+	r.refresh.Store(1 << 62)
 	cl.rec.Store(r)
 	c.s.l1.cur.Load().put(h, cl)
 }
@@ -70,4 +74,30 @@ func Seal(b []byte, key uint64) []byte {
 		binary.BigEndian.PutUint32(b[36:], crc32.Checksum(b[40:], castagnoli))
 	}
 	return b
+}
+
+// RefreshAfter is how long after now the key is due to be renewed.
+func (c *Cache[K, V]) RefreshAfter(key K) time.Duration {
+	return time.Duration(c.s.l1.get(c.hash(key)).refresh.Load() - c.s.time.nanos())
+}
+
+// Flights is how many loads and reads are under way.
+func (s *Store) Flights() (n int) {
+	s.mu.RLock()
+	caches := slices.Collect(maps.Values(s.caches))
+	s.mu.RUnlock()
+	for _, c := range caches {
+		n += c.(interface{ flying() int }).flying()
+	}
+	return n
+}
+
+func (c *Cache[K, V]) flying() (n int) {
+	for i := range c.flights {
+		st := &c.s.stripes[i]
+		st.mu.Lock()
+		n += len(c.flights[i].loads) + len(c.flights[i].reads)
+		st.mu.Unlock()
+	}
+	return n
 }

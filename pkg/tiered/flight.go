@@ -35,6 +35,7 @@ type flight[K Key, V any] struct {
 	began   time.Time
 	shut    bool        // stripe's lock: nobody joins
 	landed  bool        // stripe's lock
+	early   bool        // it renews what is fresh still; flight's goroutine only
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
 	reaper  *time.Timer // stripe's lock
 	it      *item[K, V]
@@ -168,7 +169,17 @@ func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig
 	if !c.s.begin() {
 		return nil, false, ErrClosed
 	}
-	f = c.start(ctx, h, key, o, suspect, load)
+	own := *o
+	f = c.start(ctx, h, key, load != nil, func(ctx context.Context, f *flight[K, V]) (*item[K, V], error) {
+		if load != nil {
+			return c.load(ctx, h, f, key, &own, suspect, load)
+		}
+		it, _, err := c.read(ctx, h, f, key, &own, suspect)
+		if it == nil && (err == nil || errors.Is(err, ErrUnavailable)) {
+			err = ErrMiss
+		}
+		return it, err
+	})
 	f.waiters = 1
 	if *m == nil {
 		*m = make(map[K]*flight[K, V])
@@ -200,12 +211,12 @@ func (c *Cache[K, V]) abandon(h uint64, key K, f *flight[K, V], loads bool) {
 }
 
 // start begins a flight in a goroutine of its own, so that nobody's leaving
-// ends it for the others.
-func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) *flight[K, V] {
+// ends it for the others. The caller has the stripe's lock, and puts the flight
+// into its map.
+func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, run func(context.Context, *flight[K, V]) (*item[K, V], error)) *flight[K, V] {
 	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(c.s.loadCtx, cancel)
 	f := &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load(), began: time.Now()}
-	opts := *o
 	go func() {
 		defer c.s.loads.Done()
 		defer cancel()
@@ -215,16 +226,8 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, o *entryConfig
 				c.s.l2.release(context.WithoutCancel(fctx), c.name, keyString(key), f.lease)
 			}
 		}()
-		defer c.land(h, key, f, load != nil)
-		if load != nil {
-			f.it, f.err = c.load(fctx, h, f, key, &opts, suspect, load)
-			return
-		}
-		it, _, err := c.read(fctx, h, f, key, &opts, suspect)
-		if it == nil && (err == nil || errors.Is(err, ErrUnavailable)) {
-			err = ErrMiss
-		}
-		f.it, f.err = it, err
+		defer c.land(h, key, f, loads)
+		f.it, f.err = run(fctx, f)
 	}()
 	return f
 }

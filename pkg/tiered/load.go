@@ -45,6 +45,9 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 	h := c.hash(key)
 	it, suspect := c.look(h, key, opts)
 	if it != nil {
+		if suspect != nil {
+			c.renew(ctx, h, key, suspect, load, opts)
+		}
 		return c.open(it)
 	}
 	o := c.defaults.with(opts)
@@ -86,6 +89,12 @@ func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K
 			return nil, fmt.Errorf("load %s: %w", c.name, err)
 		}
 	}
+	return c.fetch(ctx, h, f, key, skey, o, token, loader)
+}
+
+// fetch calls the loader and stores what it returns under token, the version
+// that Redis gave; 0 if it gave none.
+func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key K, skey string, o *entryConfig, token uint64, loader Loader[K, V]) (*item[K, V], error) {
 	inL2 := token != 0
 	if !inL2 {
 		token = c.s.tick()
@@ -94,7 +103,9 @@ func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K
 	f.refs.Store(&p)
 
 	l := &Load[V]{opts: *o}
+	before := c.s.time.nanos()
 	value, err := c.call(ctx, key, loader, l)
+	p.cost = time.Duration(c.s.time.nanos() - before)
 	it := &item[K, V]{key: key, value: value, missing: err != nil}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		if r := c.instead(ctx, h, f, key, o); r != nil {
@@ -170,6 +181,9 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 		if !l.held {
 			f.lease = l.token
 			return nil, l.token, nil
+		}
+		if f.early {
+			return nil, 0, errElsewhere
 		}
 		if o.lease > 0 && f.stale.Load() != nil {
 			if r := c.instead(ctx, h, f, key, o); r != nil {

@@ -117,6 +117,7 @@ type record struct {
 	item    any // *item[K, V] of the cache it belongs to
 	version uint64
 	expires int64        // nanos of the store's clock
+	refresh atomic.Int64 // nanos from which a hit may renew it: at or before expires
 	soft    int64        // nanos at which its TTL ends: at or after expires
 	hard    int64        // nanos until which it may be served stale: at or after soft
 	cost    int64        // of the cell too

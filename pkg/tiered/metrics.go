@@ -22,6 +22,7 @@ type metrics struct {
 	corrupt                 atomic.Uint64
 	opened                  atomic.Uint64
 	stale, timeouts         atomic.Uint64
+	renewals                atomic.Uint64
 	replayed                atomic.Uint64
 
 	registration metric.Registration
@@ -55,6 +56,7 @@ func (m *metrics) register(s *Store, meter metric.Meter) error {
 		{"tiered.revalidations", "{entry}", "Suspect entries found current by a header read.", none, count(&m.revalidated)},
 		{"tiered.corrupt", "{entry}", "Entries in Redis that were damaged, foreign or of another schema.", none, count(&m.corrupt)},
 		{"tiered.stale", "{read}", "Reads served past their TTL by FailSafe.", none, count(&m.stale)},
+		{"tiered.refreshes", "{load}", "Refreshes of values that had not expired.", none, count(&m.renewals)},
 		{"tiered.timeouts", "{call}", "Calls that got ErrTimeout.", none, count(&m.timeouts)},
 		{"tiered.breaker.opened", "{time}", "Times the breaker opened.", none, count(&m.opened)},
 		{"tiered.replayed", "{write}", "Lost writes that Redis was told of later.", none, count(&m.replayed)},
@@ -121,6 +123,7 @@ type Stats struct {
 	Replayed         uint64 // lost writes that Redis was told of later
 	Stale            uint64 // reads served past their TTL by FailSafe
 	Timeouts         uint64 // calls that got ErrTimeout
+	Refreshes        uint64 // of values that had not expired
 	L1Bytes          uint64
 	L1Evicted        uint64
 }
@@ -133,7 +136,7 @@ func (s *Store) Stats() Stats {
 		Loads: m.loads.Load(), LoadErrors: m.loadErrors.Load(), Coalesced: m.coalesced.Load(),
 		Fenced: m.fenced.Load(), Corrupt: m.corrupt.Load(), Revalidated: m.revalidated.Load(),
 		Gaps: m.gaps.Load(), Replayed: m.replayed.Load(),
-		Stale: m.stale.Load(), Timeouts: m.timeouts.Load(),
+		Stale: m.stale.Load(), Timeouts: m.timeouts.Load(), Refreshes: m.renewals.Load(),
 	}
 	s.mu.RLock()
 	for _, c := range s.caches {

@@ -194,6 +194,7 @@ type EntryOption struct {
 	d    time.Duration
 	d2   time.Duration
 	f    float64
+	f2   float64
 	tags []string
 }
 
@@ -210,6 +211,7 @@ const (
 	kindSkipL2
 	kindFailSafe
 	kindTimeouts
+	kindEager
 )
 
 // TTL is how long an entry lives. The default is 5 minutes.
@@ -271,12 +273,28 @@ func Timeouts(soft, hard time.Duration) EntryOption {
 	return EntryOption{kind: kindTimeouts, d: soft, d2: hard}
 }
 
+// EagerRefresh loads a value again in the background before it expires, while
+// callers go on getting the one that is there, so that a value that is read
+// all the time is never waited for. A hit from GetOrLoad starts it, with its
+// own loader, at a time that is drawn when the value comes into this process's
+// memory (XFetch): before the TTL's end by the time that the load took, times
+// beta, times a random number of the exponential distribution with mean 1; at
+// the earliest when threshold (0 to 1) of the TTL has passed. A beta of 1 is
+// usual, more is earlier, 0 is never.
+//
+// Processes draw differently, and who finds another one at it leaves it to that.
+// A value that was Set has no known cost and is not refreshed early, nor is
+// anything that is not in memory. A failed refresh is tried again after a second.
+func EagerRefresh(threshold, beta float64) EntryOption {
+	return EntryOption{kind: kindEager, f: threshold, f2: beta}
+}
+
 // entryConfig is what the options of an entry come to.
 type entryConfig struct {
 	ttl, l1ttl, negative, lease time.Duration
 	failSafe, throttle          time.Duration
 	softTimeout, hardTimeout    time.Duration
-	jitter                      float64
+	jitter, threshold, beta     float64
 	tags                        []string
 	skipL1, skipL2              bool
 }
@@ -304,13 +322,17 @@ func (o entryConfig) with(opts []EntryOption) entryConfig {
 			o.failSafe, o.throttle = opt.d, opt.d2
 		case kindTimeouts:
 			o.softTimeout, o.hardTimeout = opt.d, opt.d2
+		case kindEager:
+			o.threshold, o.beta = opt.f, opt.f2
 		}
 	}
 	return o
 }
 
-// maxFailSafe keeps sums of durations from overflowing.
-const maxFailSafe = 10 * 365 * 24 * time.Hour
+const (
+	maxFailSafe = 10 * 365 * 24 * time.Hour // keeps sums of durations from overflowing
+	maxBeta     = 1e6
+)
 
 // validate refuses what could only be a mistake. A TTL that has passed is one:
 // in many libraries zero silently means forever.
@@ -330,6 +352,8 @@ func (o entryConfig) validate() error {
 		return fmt.Errorf("tiered: fail-safe for %v, throttle %v: want 0 to %v, and 0 or more", o.failSafe, o.throttle, maxFailSafe)
 	case o.softTimeout < 0 || o.hardTimeout < 0 || o.hardTimeout > 0 && o.softTimeout > o.hardTimeout:
 		return fmt.Errorf("tiered: timeouts %v and %v: want 0 or more, and the soft one not above the hard one", o.softTimeout, o.hardTimeout)
+	case !(o.threshold >= 0 && o.threshold <= 1 && o.beta >= 0 && o.beta <= maxBeta):
+		return fmt.Errorf("tiered: eager refresh from %v, beta %v: want 0 to 1, and 0 to %v", o.threshold, o.beta, maxBeta)
 	case len(o.tags) > maxTags:
 		return fmt.Errorf("tiered: %d tags: want at most %d", len(o.tags), maxTags)
 	}

@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -14,6 +15,8 @@ type placement struct {
 	local   int64         // nanos until which memory serves it
 	soft    int64         // nanos
 	hard    int64         // nanos
+	cost    time.Duration // of the load; 0 if unknown
+	refresh int64         // nanos
 	epoch   uint64
 	ns      tagRef
 	tags    []tagRef
@@ -47,6 +50,7 @@ func (p *placement) expire(s *Store, o *entryConfig, ttl, grace time.Duration) {
 	now := s.time.nanos()
 	p.ttl, p.grace = ttl, grace
 	p.local, p.soft, p.hard = now+int64(o.local(ttl)), now+int64(ttl), now+int64(ttl+grace)
+	p.refresh = o.refreshAt(p.soft, ttl, p.cost)
 	if s.l2 != nil {
 		p.started = s.l2.now()
 	}
@@ -93,7 +97,7 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 	e := wireEntry{
 		wireHeader: wireHeader{
 			codec: c.codec.ID(), schema: c.schema, version: version,
-			soft: soft, hard: soft + micros(p.grace), key: keyHash(c.s.l2.dataKey(c.name, skey)),
+			soft: soft, hard: soft + micros(p.grace), cost: uint32(min(micros(p.cost), math.MaxUint32)), key: keyHash(c.s.l2.dataKey(c.name, skey)),
 		},
 		nsVersion: p.ns.version,
 		raw:       raw,
@@ -112,6 +116,7 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
 	r := &record{item: it, version: version, expires: p.local, soft: p.soft, hard: p.hard, inL2: inL2, ns: p.ns, tags: p.tags}
 	r.epoch.Store(p.epoch)
+	r.refresh.Store(min(p.refresh, p.local))
 	switch {
 	case it.missing:
 	case c.cost != nil:

@@ -139,6 +139,7 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 	ttl := time.Duration(left) * time.Microsecond
 	mono := c.s.time.nanos()
 	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+grace)
+	p.refresh = o.refreshAt(p.soft, time.Duration(e.soft-int64(e.version))*time.Microsecond, time.Duration(e.cost)*time.Microsecond)
 	r = c.record(it, &p, e.version, true)
 	if left <= 0 {
 		return nil, r, unwanted

@@ -98,7 +98,9 @@ func (c *Cache[K, V]) instead(ctx context.Context, h uint64, f *flight[K, V], ke
 	f.shut = true
 	st.mu.Unlock()
 	if c.confirm(ctx, h, f, key, r, o) {
-		c.s.metrics.stale.Add(1)
+		if !f.early {
+			c.s.metrics.stale.Add(1)
+		}
 		return r
 	}
 	st.mu.Lock()
