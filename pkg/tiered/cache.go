@@ -230,15 +230,20 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 		entry := c.entry(skey, raw, false, &p, 1)
 		version, err = c.s.l2.set(ctx, c.name, skey, entry, p.ttl+p.grace, c.versionOf(h, skey))
 	}
+	return c.settle(h, it, &p, skey, version, err)
+}
+
+// settle does in memory what Redis has answered to a Set.
+func (c *Cache[K, V]) settle(h uint64, it *item[K, V], p *placement, skey string, version uint64, err error) error {
 	if err != nil {
 		version = c.s.tick()
 		c.s.lose(c.name, skey, version)
 		if errors.Is(err, errCaller) {
 			// The caller cannot know which value holds: nobody gets either.
-			c.forget(h, key, version)
+			c.forget(h, it.key, version)
 			return fmt.Errorf("set %s: %w", c.name, err)
 		}
-		c.keepSet(h, it, &p, version, false)
+		c.keepSet(h, it, p, version, false)
 		if err = c.s.report(err); err != nil {
 			return fmt.Errorf("set %s: %w", c.name, err)
 		}
@@ -246,7 +251,7 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	}
 	atomicMax(&c.s.hlc, version)
 	c.s.lost.told(c.name, skey, version)
-	c.keepSet(h, it, &p, version, true)
+	c.keepSet(h, it, p, version, true)
 	return nil
 }
 

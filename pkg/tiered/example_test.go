@@ -207,3 +207,17 @@ func ExampleEagerRefresh() {
 	// 1 <nil>
 	// 1 <nil>
 }
+
+// Many values cost Redis few round trips. What is not there is not in the map.
+func ExampleCache_GetMany() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	names, _ := tiered.New[int, string](store, "names")
+
+	fmt.Println(names.SetMany(ctx, map[int]string{1: "Mira", 2: "Jon"}))
+	fmt.Println(names.GetMany(ctx, []int{1, 2, 3}))
+	// Output:
+	// <nil>
+	// map[1:Mira 2:Jon] <nil>
+}

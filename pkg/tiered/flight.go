@@ -216,7 +216,7 @@ func (c *Cache[K, V]) abandon(h uint64, key K, f *flight[K, V], loads bool) {
 func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, run func(context.Context, *flight[K, V]) (*item[K, V], error)) *flight[K, V] {
 	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(c.s.loadCtx, cancel)
-	f := &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load(), began: time.Now()}
+	f := c.newFlight(cancel)
 	go func() {
 		defer c.s.loads.Done()
 		defer cancel()
@@ -230,6 +230,10 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, ru
 		f.it, f.err = run(fctx, f)
 	}()
 	return f
+}
+
+func (c *Cache[K, V]) newFlight(cancel context.CancelFunc) *flight[K, V] {
+	return &flight[K, V]{done: make(chan struct{}), cancel: cancel, tagGen: c.s.tagGen.Load(), began: time.Now()}
 }
 
 // land ends a flight. It is deferred, so that a loader's panic or Goexit, or a

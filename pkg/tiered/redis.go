@@ -104,6 +104,28 @@ func (r *remote) get(ctx context.Context, key string) (b []byte, err error) {
 	return b, ignoreReply(err)
 }
 
+// getMany returns the bytes of entries in one round trip, nil where there is none.
+func (r *remote) getMany(ctx context.Context, keys []string) ([][]byte, error) {
+	entries := make([][]byte, len(keys))
+	err := r.do(ctx, "mget", func(ctx context.Context) error {
+		p := r.c.Pipeline()
+		cmds := make([]*redis.StringCmd, len(keys))
+		for i, key := range keys {
+			cmds[i] = p.Get(ctx, key)
+		}
+		_, _ = p.Exec(ctx) // every cmd has its own error
+		for i, cmd := range cmds {
+			b, err := cmd.Bytes()
+			if err = ignoreReply(err); err != nil {
+				return err
+			}
+			entries[i] = b
+		}
+		return nil
+	})
+	return entries, err
+}
+
 // header returns the first bytes of an entry, or nil.
 func (r *remote) header(ctx context.Context, key string) (b []byte, err error) {
 	err = r.do(ctx, "getrange", func(ctx context.Context) (err error) {
@@ -174,13 +196,18 @@ func (r *remote) release(ctx context.Context, ns, key string, token uint64) {
 // set stores an entry with a version above min and everything that was there,
 // takes the lease from whoever loads, and tells the other stores.
 func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time.Duration, min uint64) (version uint64, err error) {
-	head, tail := r.message('k', ns+" "+key)
 	err = r.do(ctx, "set", func(ctx context.Context) (err error) {
-		version, err = scriptSet.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
-			entry, millis(ttl), text(min), r.channel, head, tail).Uint64()
+		call := r.setCall(ns, key, entry, ttl, min)
+		version, err = call.script.Run(ctx, r.c, call.keys, call.args...).Uint64()
 		return err
 	})
 	return version, err
+}
+
+func (r *remote) setCall(ns, key string, entry []byte, ttl time.Duration, min uint64) *call {
+	head, tail := r.message('k', ns+" "+key)
+	return &call{script: scriptSet, keys: []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+		args: []any{entry, millis(ttl), text(min), r.channel, head, tail}}
 }
 
 // tombstone is an entry that says that there is none.
