@@ -221,12 +221,14 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, ru
 		defer c.s.loads.Done()
 		defer cancel()
 		defer unhook()
+		defer c.land(h, key, f, loads)
 		defer func() {
-			if f.lease != 0 { // not used: others need not wait for it to run out
+			// Not used: others need not wait for it to run out, and whoever
+			// waits for this load may begin the next as soon as it has landed.
+			if f.lease != 0 {
 				c.s.l2.release(context.WithoutCancel(fctx), c.name, keyString(key), f.lease)
 			}
 		}()
-		defer c.land(h, key, f, loads)
 		f.it, f.err = run(fctx, f)
 	}()
 	return f
