@@ -1,0 +1,197 @@
+package ratelimit
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+)
+
+// Options fit [New]. Their zero value counts in memory.
+type Options struct {
+	// Client is the Redis that all nodes share; nil counts in this process. It
+	// stays the caller's to close.
+	Client redis.UniversalClient
+	// Secret keys the hashes of who asked, so that they cannot be guessed from
+	// Redis. All nodes need the same one.
+	Secret string
+	// Prefix begins every key in Redis; "" means "cb:rl".
+	Prefix string
+	// MaxKeys is how many askers of each policy memory holds; 0 means 50,000.
+	MaxKeys int
+	// Timeout is how long Redis may take to answer; 0 means 250 ms.
+	Timeout time.Duration
+	// Pause is how long Redis is left alone after it did not answer; then one
+	// call tries it. 0 means half a second.
+	Pause time.Duration
+
+	Now   func() time.Time     // time.Now if nil; memory's clock, never that of Redis
+	Log   *slog.Logger         // none if nil; hears when Redis goes and returns
+	Meter metric.MeterProvider // none if nil
+}
+
+func (o Options) withDefaults() Options {
+	if o.Prefix == "" {
+		o.Prefix = "cb:rl"
+	}
+	if o.MaxKeys <= 0 {
+		o.MaxKeys = 50_000
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 250 * time.Millisecond
+	}
+	if o.Pause <= 0 {
+		o.Pause = 500 * time.Millisecond
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = noop.NewMeterProvider()
+	}
+	return o
+}
+
+// Limits is what all policies share: Redis and what is known of it.
+type Limits struct {
+	o         Options
+	scripts   map[Algorithm]*redis.Script
+	start     time.Time // times are counted from here, by a clock that is never set back
+	decisions metric.Int64Counter
+	away      atomic.Int64 // in µs since start: Redis is left alone until then; 0: it answers
+}
+
+// New returns limits that count as o says. There is nothing to be closed.
+func New(o Options) (*Limits, error) {
+	o = o.withDefaults()
+	decisions, err := o.Meter.Meter("github.com/crewbeat/crewbeat/services/internal/ratelimit").Int64Counter(
+		"ratelimit.decisions", metric.WithDescription("Calls counted against a limit, by policy, result and where they were counted."))
+	if err != nil {
+		return nil, fmt.Errorf("create instrument: %w", err)
+	}
+	// Zero stands for "not away", so that no time may be zero.
+	start := o.Now().Add(-time.Hour)
+	return &Limits{o: o, scripts: scripts, start: start, decisions: decisions}, nil
+}
+
+// Limiter holds askers to one policy. It is safe for concurrent use.
+type Limiter struct {
+	limits *Limits
+	policy Policy
+	prefix string
+	memory *memory
+
+	// By result and place; made once, since every request counts.
+	attributes [2][2]metric.MeasurementOption
+}
+
+// Limiter returns a limiter for p. Two of one policy share what Redis holds,
+// not what memory does.
+func (l *Limits) Limiter(p Policy) (*Limiter, error) {
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	r := &Limiter{
+		limits: l, policy: p, memory: newMemory(p, l.o.MaxKeys),
+		// Each algorithm keeps something else: a policy that changes it starts anew.
+		prefix: l.o.Prefix + ":" + p.Name + ":" + string(p.Algorithm) + ":",
+	}
+	for i, result := range []string{"refused", "admitted"} {
+		for j, where := range []string{"memory", "redis"} {
+			r.attributes[i][j] = metric.WithAttributeSet(attribute.NewSet(
+				attribute.String("policy", p.Name), attribute.String("result", result), attribute.String("where", where)))
+		}
+	}
+	return r, nil
+}
+
+// Policy returns what the limiter holds askers to.
+func (l *Limiter) Policy() Policy { return l.policy }
+
+// Take counts one call by who, in one or more parts, and says whether it is
+// admitted. It always decides: with Redis, or without. It may wait for Redis
+// for as long as [Options].Timeout says, or ctx.
+func (l *Limiter) Take(ctx context.Context, who ...string) Decision {
+	d := l.decide(ctx, l.key(who))
+	l.limits.decisions.Add(ctx, 1, l.attributes[bit(d.Allowed)][bit(d.Shared)])
+	return d
+}
+
+func (l *Limiter) decide(ctx context.Context, key string) Decision {
+	shared := l.limits
+	if shared.o.Client == nil || !shared.mayAsk() {
+		return l.memory.take(key, shared.now())
+	}
+	d, err := l.ask(ctx, key)
+	if err != nil {
+		if ctx.Err() == nil { // else it says nothing about Redis
+			shared.failed(ctx, err)
+		}
+		return l.memory.take(key, shared.now())
+	}
+	shared.answered(ctx)
+	if d.Allowed {
+		// Or whoever can wait for Redis to fail would start afresh.
+		l.memory.take(key, shared.now())
+	}
+	return d
+}
+
+// now is the time in µs since start.
+func (l *Limits) now() int64 { return l.o.Now().Sub(l.start).Microseconds() }
+
+// mayAsk reports whether to ask Redis. When it has been left alone for long
+// enough, one caller may.
+func (l *Limits) mayAsk() bool {
+	until := l.away.Load()
+	if until == 0 {
+		return true
+	}
+	now := l.now()
+	return now >= until && l.away.CompareAndSwap(until, now+l.o.Pause.Microseconds())
+}
+
+func (l *Limits) failed(ctx context.Context, err error) {
+	if l.away.Swap(l.now()+l.o.Pause.Microseconds()) == 0 {
+		l.o.Log.WarnContext(ctx, "limits are counted on this node alone: redis does not answer", "error", err)
+	}
+}
+
+func (l *Limits) answered(ctx context.Context) {
+	if l.away.Load() != 0 && l.away.Swap(0) != 0 {
+		l.o.Log.InfoContext(ctx, "limits are counted in redis again")
+	}
+}
+
+// key hides who asked. Parts are told apart by their lengths: "a", "bc" is
+// not "ab", "c".
+func (l *Limiter) key(who []string) string {
+	h := hmac.New(sha256.New, []byte(l.limits.o.Secret))
+	var size [8]byte
+	for _, part := range append([]string{"ratelimit", l.policy.Name}, who...) {
+		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
+		h.Write(size[:])
+		h.Write([]byte(part))
+	}
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,51 @@
+package ratelimit
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/fixed.lua
+var fixedSource string
+
+//go:embed lua/sliding.lua
+var slidingSource string
+
+//go:embed lua/gcra.lua
+var gcraSource string
+
+// scripts are sent by their hash, and whole when the server does not know
+// them (any more).
+var scripts = map[Algorithm]*redis.Script{
+	Fixed:   redis.NewScript(fixedSource),
+	Sliding: redis.NewScript(slidingSource),
+	GCRA:    redis.NewScript(gcraSource),
+}
+
+var errAnswer = errors.New("unexpected answer")
+
+// ask lets Redis decide and count.
+func (l *Limiter) ask(ctx context.Context, key string) (Decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.limits.o.Timeout)
+	defer cancel()
+	unit := l.policy.micros()
+	if l.policy.Algorithm == GCRA {
+		unit = l.policy.step()
+	}
+	script := l.limits.scripts[l.policy.Algorithm]
+	n, err := script.Run(ctx, l.limits.o.Client, []string{l.prefix + key}, l.policy.Limit, unit).Int64Slice()
+	switch {
+	case err != nil:
+		return Decision{}, fmt.Errorf("take from %s: %w", l.policy.Name, err)
+	case len(n) != 4:
+		return Decision{}, fmt.Errorf("take from %s: %d numbers: %w", l.policy.Name, len(n), errAnswer)
+	}
+	return Decision{
+		Policy: l.policy, Allowed: n[0] == 1, Remaining: int(n[1]),
+		Reset: micros(n[2]), RetryAfter: micros(n[3]), Shared: true,
+	}, nil
+}
