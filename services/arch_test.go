@@ -65,7 +65,7 @@ var rules = []rule{
 		"services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit", "services/api/internal/team",
 	}, others: []string{"github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/oklog/ulid/v2", "github.com/google/uuid", otel}},
 	{folder: "services/api/internal/httpapi", ours: []string{
-		"services/internal/session", "services/internal/civil", "services/internal/event", "services/internal/telemetry",
+		"services/internal/session", "services/internal/ratelimit", "services/internal/civil", "services/internal/event", "services/internal/telemetry",
 		"services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit", "services/api/internal/team",
 	}, others: []string{"github.com/gin-gonic/gin", "github.com/danielgtaylor/huma/v2", "github.com/oklog/ulid/v2", otel}},
 

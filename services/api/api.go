@@ -63,9 +63,14 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make relay: %w", err)
 	}
+	limiter, err := c.limiter()
+	if err != nil {
+		return nil, fmt.Errorf("make limits: %w", err)
+	}
 	handler, err := httpapi.New(httpapi.Config{
 		Accounts: accounts, Habits: habits, Teams: teams, Sessions: c.Sessions,
 		Position: a.position, Emit: a.emit, Health: a.health, RedisHealth: c.redisHandler(),
+		Limiter: limiter, Limits: c.Limits,
 		PublicURL: c.PublicURL, Origins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, Log: c.Log,
 	})
 	if err != nil {

@@ -13,11 +13,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/services/api/internal/httpapi"
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 )
+
+// Limits are how often one asker may ask. Zero means the default.
+type Limits = httpapi.Limits
 
 // Config is what an API is made of. The caller owns what it passes in, and
 // closes it after the API has stopped.
@@ -40,6 +45,11 @@ type Config struct {
 
 	// Traces says that the server of this API shows traces under /traces.
 	Traces bool
+	// Limits are how often one asker may ask; its zero value is the usual.
+	Limits Limits
+	// Secret keys the hashes by which Redis counts who asks how often. All
+	// replicas need the same one.
+	Secret string
 
 	Version string
 	Log     *slog.Logger         // none if nil
@@ -84,6 +94,15 @@ func (c Config) redisState() string {
 		return "off"
 	}
 	return c.Redis.Status().State()
+}
+
+// limiter counts in Redis where there is one, and in this process otherwise.
+func (c Config) limiter() (*ratelimit.Limits, error) {
+	o := ratelimit.Options{Secret: c.Secret, Now: c.Now, Log: c.Log, Meter: c.Meter}
+	if c.Redis != nil {
+		o.Client = c.Redis.Client()
+	}
+	return ratelimit.New(o)
 }
 
 func (c Config) redisHandler() http.Handler {

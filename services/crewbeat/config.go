@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/crewbeat/crewbeat/services/api"
 	"github.com/crewbeat/crewbeat/services/internal/env"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 )
@@ -27,6 +28,7 @@ type config struct {
 	RealtimeURL    string
 	Origins        []string
 	TrustedProxies []string
+	Limits         api.Limits
 	Production     bool
 	LogLevel       string
 	LogFormat      string
@@ -57,14 +59,19 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 		RealtimeURL:    r.URL("REALTIME_URL", "where crewbeat api passes /rt/ on to, if no ingress does; as http://realtime:8080", "http", "https"),
 		Origins:        r.Origins("ALLOWED_ORIGINS", "other origins whose pages may open the WebSocket"),
 		TrustedProxies: r.List("TRUSTED_PROXIES", "addresses or networks of the proxies whose X-Forwarded-For is believed"),
-		Production:     r.OneOf("CREWBEAT_ENV", "development", "production refuses weak settings", "production", "development") == "production",
-		LogLevel:       r.OneOf("LOG_LEVEL", "info", "what is logged", "debug", "info", "warn", "error"),
-		LogFormat:      r.OneOf("LOG_FORMAT", "auto", "text for people, json for machines; auto looks at the output", "auto", "text", "json"),
-		MetricsAddr:    r.String("METRICS_ADDR", ":9090", "where the services serve /metrics"),
-		TraceView:      r.Bool("TRACEVIEW", false, "serve the trace page under /traces of crewbeat api too"),
-		DrainDelay:     r.Duration("DRAIN_DELAY", 5*time.Second, "how long to serve on, unready, after SIGTERM"),
-		Shutdown:       r.Duration("SHUTDOWN_TIMEOUT", 25*time.Second, "how long running requests and sockets may take to end"),
-		CacheBytes:     int64(r.Int("CACHE_MIB", 16, 1, 1<<16, "memory for the cache in the process, in MiB")) << 20,
+		Limits: api.Limits{
+			Anonymous: r.Int("RATE_LIMIT_ANONYMOUS", 100, 1, 1_000_000, "requests an hour from one address without being signed in"),
+			User:      r.Int("RATE_LIMIT_USER", 600, 1, 60_000, "requests a minute by one person"),
+			Login:     r.Int("RATE_LIMIT_LOGIN", 5, 1, 1000, "tries a minute to sign in to one account from one address; an address may try six times as often over all accounts"),
+		},
+		Production:  r.OneOf("CREWBEAT_ENV", "development", "production refuses weak settings", "production", "development") == "production",
+		LogLevel:    r.OneOf("LOG_LEVEL", "info", "what is logged", "debug", "info", "warn", "error"),
+		LogFormat:   r.OneOf("LOG_FORMAT", "auto", "text for people, json for machines; auto looks at the output", "auto", "text", "json"),
+		MetricsAddr: r.String("METRICS_ADDR", ":9090", "where the services serve /metrics"),
+		TraceView:   r.Bool("TRACEVIEW", false, "serve the trace page under /traces of crewbeat api too"),
+		DrainDelay:  r.Duration("DRAIN_DELAY", 5*time.Second, "how long to serve on, unready, after SIGTERM"),
+		Shutdown:    r.Duration("SHUTDOWN_TIMEOUT", 25*time.Second, "how long running requests and sockets may take to end"),
+		CacheBytes:  int64(r.Int("CACHE_MIB", 16, 1, 1<<16, "memory for the cache in the process, in MiB")) << 20,
 	}
 	err := r.Err()
 	var missing []error
@@ -91,6 +98,15 @@ func (c config) checkSecrets() error {
 		}
 	}
 	return nil
+}
+
+// limitSecret keys what Redis holds of who asks how often. A new secret starts
+// the counting anew.
+func (c config) limitSecret() string {
+	if len(c.SessionSecrets) == 0 {
+		return ""
+	}
+	return c.SessionSecrets[0]
 }
 
 // weak reports a secret that is short or has few different characters.

@@ -96,9 +96,12 @@ type cookieOnly struct {
 }
 
 func (s *server) accounts() {
-	register(s, op{id: "register", route: "POST /auth/register", tag: "account", open: true, status: http.StatusCreated,
+	register(s, op{id: "register", route: "POST /auth/register", tag: "account", open: true, limit: signingIn, status: http.StatusCreated,
 		summary: "Make an account and sign in", errors: []int{http.StatusConflict, http.StatusServiceUnavailable}},
 		func(ctx context.Context, in *struct{ Body Registration }) (*signIn, error) {
+			if err := s.attempt(ctx, "register", account.NormalizeEmail(in.Body.Email)); err != nil {
+				return nil, err
+			}
 			u, err := s.Accounts.Register(ctx, account.Registration{
 				Email: in.Body.Email, Name: in.Body.Name, Password: in.Body.Password, TZ: in.Body.TZ,
 			})
@@ -107,9 +110,12 @@ func (s *server) accounts() {
 			}
 			return s.signIn(ctx, u)
 		})
-	register(s, op{id: "login", route: "POST /auth/login", tag: "account", open: true,
+	register(s, op{id: "login", route: "POST /auth/login", tag: "account", open: true, limit: signingIn,
 		summary: "Sign in", errors: []int{http.StatusUnauthorized, http.StatusServiceUnavailable}},
 		func(ctx context.Context, in *struct{ Body Login }) (*signIn, error) {
+			if err := s.attempt(ctx, "login", account.NormalizeEmail(in.Body.Email)); err != nil {
+				return nil, err
+			}
 			u, err := s.Accounts.Authenticate(ctx, in.Body.Email, in.Body.Password)
 			if err != nil {
 				return nil, err
@@ -125,7 +131,7 @@ func (s *server) accounts() {
 			}
 			return &cookieOnly{*s.Sessions.Expired()}, nil
 		})
-	register(s, op{id: "getMe", route: "GET /me", tag: "account", summary: "The own account"},
+	register(s, op{id: "getMe", route: "GET /me", tag: "account", limit: askedFirst, summary: "The own account"},
 		func(ctx context.Context, _ *none) (*me, error) {
 			u := asker(ctx).user
 			return &me{etag(u.Version), s.user(u)}, nil

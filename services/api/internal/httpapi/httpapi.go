@@ -20,6 +20,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/team"
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 )
 
@@ -45,6 +46,10 @@ type Config struct {
 	// RedisHealth answers GET /api/health/redis.
 	RedisHealth http.Handler
 
+	// Limiter counts how often somebody asks; Limits are how often they may.
+	Limiter *ratelimit.Limits
+	Limits  Limits
+
 	PublicURL      string   // the page's address, for links
 	Origins        []string // further origins that may send changes
 	TrustedProxies []string // whose X-Forwarded-For counts; none by default
@@ -63,7 +68,8 @@ type Health struct {
 // server holds what the operations share.
 type server struct {
 	Config
-	api huma.API
+	api    huma.API
+	limits limiters
 }
 
 // huma keeps these as globals; they are the same for every API of a process.
@@ -85,6 +91,9 @@ var setHuma = sync.OnceFunc(func() {
 func New(c Config) (http.Handler, error) {
 	s, engine, err := build(c)
 	if err != nil {
+		return nil, err
+	}
+	if s.limits, err = newLimiters(c.Limiter, c.Limits); err != nil {
 		return nil, err
 	}
 	spec, err := s.spec()
@@ -129,7 +138,7 @@ func build(c Config) (*server, *gin.Engine, error) {
 	s := &server{Config: c}
 	engine.Use(arrived)
 	s.api = humagin.New(engine, s.document())
-	s.api.UseMiddleware(s.signedIn)
+	s.api.UseMiddleware(s.opened, s.signedIn)
 	s.accounts()
 	s.habits()
 	s.records()
@@ -145,7 +154,9 @@ func (s *server) document() huma.Config {
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.RejectUnknownQueryParameters = true
 	c.Info.Description = "Habits, teams and what happens in them. Errors are RFC 9457 problems with a stable `code`. " +
-		"Instants are RFC 3339 in UTC, days are `YYYY-MM-DD` in the user's zone, amounts are thousandths of their unit."
+		"Instants are RFC 3339 in UTC, days are `YYYY-MM-DD` in the user's zone, amounts are thousandths of their unit. " +
+		"How often you may ask is told by `RateLimit-Policy` and `RateLimit`, or by `X-RateLimit-Limit`, `-Remaining` and `-Reset`; " +
+		"who asks too often is answered 429, and by `Retry-After` how many seconds to wait."
 	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"session": {Type: "apiKey", In: "cookie", Name: "crewbeat.sid", Description: "Set by POST /api/v1/auth/login and /auth/register; `__Host-crewbeat.sid` over HTTPS."},
@@ -179,6 +190,7 @@ type op struct {
 	doc     string
 	status  int   // of success; 0 is 200
 	open    bool  // needs no session
+	limit   limit // what a call counts as
 	errors  []int // statuses beyond the ones that every operation has
 }
 
@@ -193,6 +205,7 @@ func register[I, O any](s *server, o op, handle func(context.Context, *I) (*O, e
 		OperationID: o.id, Method: method, Path: path,
 		Summary: o.summary, Description: o.doc, Tags: []string{o.tag},
 		DefaultStatus: o.status, MaxBodyBytes: maxBody, Errors: o.errors,
+		Metadata: map[string]any{"limit": o.limit},
 	}
 	if !o.open {
 		h.Security = signedIn
@@ -202,6 +215,9 @@ func register[I, O any](s *server, o op, handle func(context.Context, *I) (*O, e
 		h.Errors = append(h.Errors, http.StatusBadRequest, http.StatusForbidden, http.StatusRequestEntityTooLarge)
 	}
 	h.Errors = append(h.Errors, http.StatusUnprocessableEntity)
+	if o.limit != unlimited {
+		h.Errors = append(h.Errors, http.StatusTooManyRequests)
+	}
 	huma.Register(s.api, h, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handle(ctx, in)
 		if err == nil {

@@ -83,6 +83,7 @@ var kinds = []kind{
 	{http.StatusConflict, "conflict", "Something stands in the way", fault.ErrConflict, "it clashes with something that exists: read it again, then retry"},
 	{http.StatusPreconditionRequired, "if-match-missing", "If-Match is missing", errIfMatch, "send the ETag of what you read as the header If-Match, so that no change of somebody else is lost"},
 	{http.StatusForbidden, "cross-origin", "The request came from another site", errOrigin, "this browser page belongs to another site: open Crewbeat under its own address (PUBLIC_URL)"},
+	{http.StatusTooManyRequests, "quota-exceeded", "Too many requests", errQuota, "that was a lot in a short time: wait for as many seconds as the header Retry-After says, then try again"},
 	{499, "cancelled", "The request was given up", context.Canceled, "the request was given up before it was answered"},
 	{http.StatusServiceUnavailable, "timeout", "It took too long", context.DeadlineExceeded, "it took too long: try again"},
 	{http.StatusBadRequest, "malformed", "The request cannot be read", nil, ""},
@@ -98,6 +99,7 @@ var kinds = []kind{
 var (
 	errIfMatch = errors.New("no If-Match header")
 	errOrigin  = errors.New("cross-origin request refused")
+	errQuota   = errors.New("quota exceeded")
 )
 
 // problem turns any error into what the asker is told. What is not in the

@@ -42,13 +42,16 @@ func (s *server) signedIn(c huma.Context, next func(huma.Context)) {
 	if cookie != nil {
 		c.AppendHeader("Set-Cookie", cookie.String())
 	}
-	if err != nil {
-		p := *problem(err)
-		p.TraceID = traceID(ctx)
-		if p.Status >= 500 {
-			s.Log.ErrorContext(ctx, "session not found out", "operation", c.Operation().OperationID, "error", err)
+	switch {
+	case errors.Is(err, session.ErrNone):
+		if over := s.strange(c); over != nil {
+			err = over
 		}
-		s.answer(c, &p)
+	case err == nil:
+		err = take(ctx, s.limits.user, a.user.ID)
+	}
+	if err != nil {
+		s.refuse(c, err)
 		return
 	}
 	// Answers belong to one person: no shared cache may keep them.
@@ -92,8 +95,13 @@ func (s *server) forget(r *http.Request, err error) *http.Cookie {
 	return expired
 }
 
-// answer writes a problem where a handler did not get its turn.
-func (s *server) answer(c huma.Context, p *Problem) {
+// refuse writes the problem of err where a handler does not get its turn.
+func (s *server) refuse(c huma.Context, err error) {
+	p := *problem(err)
+	p.TraceID = traceID(c.Context())
+	if p.Status >= 500 {
+		s.Log.ErrorContext(c.Context(), "session not found out", "operation", c.Operation().OperationID, "error", err)
+	}
 	c.SetHeader("Content-Type", p.ContentType(""))
 	c.SetStatus(p.Status)
 	// The asker may have gone; there is nobody else to tell.
@@ -143,6 +151,9 @@ func (s *server) tellRevoked(ctx context.Context, userID string, ids ...string) 
 // the old one is out.
 func (s *server) changePassword(ctx context.Context, c PasswordChange) (*none, error) {
 	a := asker(ctx)
+	if err := s.attempt(ctx, "password", a.user.ID); err != nil {
+		return nil, err
+	}
 	if err := s.Accounts.SetPassword(ctx, a.user.ID, c.Current, c.New); err != nil {
 		return nil, err
 	}
