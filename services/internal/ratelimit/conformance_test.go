@@ -30,7 +30,6 @@ func TestConformance(t *testing.T) {
 				{"who waits for the reset has the whole limit", reset},
 				{"a refused call costs nothing", refusedIsFree},
 				{"one asker does not touch another", askersApart},
-				{"a limit that is lowered holds at once", lowered},
 				{"a clock that is set back bans nobody for long", setBack},
 				{"no span of a sliding window holds more than the limit", exactSpans},
 			} {
@@ -195,10 +194,9 @@ func askersApart(t *testing.T, p *place) {
 	})
 }
 
-func lowered(t *testing.T, p *place) {
-	if !p.shared {
-		t.Skip("memory forgets with its limiter, whose policy stays as it is")
-	}
+// Only Redis outlives a limiter, and so a change of its policy.
+func TestALimitThatIsLoweredHoldsAtOnce(t *testing.T) {
+	p := inRedis(t)
 	for _, a := range []ratelimit.Algorithm{ratelimit.Fixed, ratelimit.Sliding} {
 		was, is := p.limiter(t, policy(a, 5, time.Minute)), p.limiter(t, policy(a, 2, time.Minute))
 		for range 5 {
