@@ -96,8 +96,11 @@ describe('a server that does not answer', () => {
     await page.getByText('Crewbeat does not answer.').waitFor({ timeout: 40_000 })
     await todayCell(page, 'Breathe').click()
     await page.getByText('One is waiting.').waitFor()
-    await network.heal()
+    // Away still, it is asked at once; back, it is found without another word.
+    const asked = page.waitForRequest('**/api/health')
     await page.getByRole('button', { name: 'Try now' }).click()
+    await asked
+    await network.heal()
     await expect.poll(() => page.getByText('Crewbeat does not answer.').count(), { timeout: 15_000 }).toBe(0)
     await expect.poll(() => todayCell(page, 'Breathe').getAttribute('aria-label'), { timeout: 15_000 }).toMatch(/: done$/)
     await page.reload()
