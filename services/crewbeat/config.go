@@ -131,7 +131,7 @@ func (c config) secure() bool { return strings.HasPrefix(c.PublicURL, "https://"
 // prepareData makes the data folder of the all-in-one and returns whether it
 // was made just now.
 func prepareData(folder string) (fresh bool, err error) {
-	database := filepath.Join(folder, "crewbeat.db")
+	database := filepath.Join(folder, databaseFile)
 	_, err = os.Stat(database)
 	fresh = errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
@@ -140,10 +140,16 @@ func prepareData(folder string) (fresh bool, err error) {
 	return fresh, nil
 }
 
+// What a data folder holds.
+const (
+	databaseFile = "crewbeat.db"
+	secretFile   = "session-secret"
+)
+
 // localSecret returns the session secret that lies in the data folder, and
 // makes one the first time, so that a restart signs nobody out.
 func localSecret(folder string) (string, error) {
-	file := filepath.Join(folder, "session-secret")
+	file := filepath.Join(folder, secretFile)
 	b, err := os.ReadFile(file)
 	if err == nil && len(strings.TrimSpace(string(b))) >= 32 {
 		return strings.TrimSpace(string(b)), nil

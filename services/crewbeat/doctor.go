@@ -92,7 +92,7 @@ func examineDatabase(ctx context.Context, c config, data string) finding {
 	f := finding{subject: "database"}
 	url := c.DatabaseURL
 	if url == "" {
-		file := filepath.Join(data, "crewbeat.db")
+		file := filepath.Join(data, databaseFile)
 		if _, err := os.Stat(file); err != nil {
 			f.said = "DATABASE_URL is not set, and there is no " + file + " yet; the all-in-one makes it when it starts"
 			return f

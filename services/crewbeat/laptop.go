@@ -89,7 +89,7 @@ func (lap *laptop) prepare(c *config) error {
 		c.SessionSecrets = []string{secret}
 	}
 	if c.DatabaseURL == "" {
-		c.DatabaseURL = "sqlite:" + filepath.Join(lap.data, "crewbeat.db")
+		c.DatabaseURL = "sqlite:" + filepath.Join(lap.data, databaseFile)
 	}
 	// No load balancer looks at a laptop, and there is no other server that
 	// its pages could turn to.
