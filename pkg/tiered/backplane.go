@@ -61,7 +61,7 @@ func (s *Store) listen(ctx context.Context) {
 		}
 		if time.Since(began) > canaryWindow {
 			wait = 10 * time.Millisecond // it had worked
-			s.log.Warn("cache backplane lost", slog.Any("error", err))
+			s.log.WarnContext(ctx, "cache backplane lost", slog.Any("error", err))
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		select {
@@ -79,8 +79,9 @@ func (s *Store) listen(ctx context.Context) {
 func (s *Store) subscribe(ctx context.Context) error {
 	own := s.l2.channel + ":" + s.l2.origin
 	sub := s.l2.c.Subscribe(ctx)
-	defer sub.Close()
-	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // receiving ignores ctx
+	hangUp := func() { _ = sub.Close() } // it may have hung up already
+	defer hangUp()
+	defer context.AfterFunc(ctx, hangUp)() // receiving ignores ctx
 	if err := sub.Subscribe(ctx, s.l2.channel, own); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (c *Cache[K, V]) getBatch(ctx context.Context, batch []seat[K, V], o *entry
 		return err
 	}
 	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(c.s.loadCtx, cancel)
+	unhook := c.s.onEnd(cancel)
 	var left atomic.Int64 // flights of this batch that somebody waits for
 	leave := func() {
 		if left.Add(-1) == 0 {

@@ -137,6 +137,7 @@ func (c Compression) decompress(packed []byte, size int) ([]byte, error) {
 			return nil, errPacked
 		}
 		return raw, nil
+	default:
+		return nil, fmt.Errorf("unknown compression %d", c)
 	}
-	return nil, fmt.Errorf("unknown compression %d", c)
 }

@@ -34,7 +34,7 @@ func (e *estimator) behind(v reflect.Value, depth int) int64 {
 		return e.size(v.Elem(), depth+1)
 	case reflect.Struct:
 		var sum int64
-		for i := range v.NumField() {
+		for i := range v.NumField() { //nolint:modernize // Fields would make a StructField of each
 			sum += e.behind(v.Field(i), depth+1)
 		}
 		return sum
@@ -65,8 +65,9 @@ func (e *estimator) behind(v reflect.Value, depth int) int64 {
 			return 48
 		}
 		return 48 + seen*int64(v.Len())/int64(n)
+	default:
+		return 0
 	}
-	return 0
 }
 
 func isFlat(k reflect.Kind) bool { return k <= reflect.Complex128 }

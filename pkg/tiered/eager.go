@@ -23,7 +23,7 @@ func (o *entryConfig) refreshAt(soft int64, ttl, cost time.Duration) int64 {
 	if o.beta <= 0 || cost <= 0 {
 		return soft
 	}
-	early := o.beta * float64(cost) * rand.ExpFloat64()
+	early := o.beta * float64(cost) * rand.ExpFloat64() //nolint:gosec // it spreads work, nobody gains by guessing it
 	return soft - int64(min(early, (1-o.threshold)*float64(ttl)))
 }
 

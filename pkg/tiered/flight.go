@@ -215,7 +215,7 @@ func (c *Cache[K, V]) abandon(h uint64, key K, f *flight[K, V], loads bool) {
 // into its map.
 func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, run func(context.Context, *flight[K, V]) (*item[K, V], error)) *flight[K, V] {
 	fctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(c.s.loadCtx, cancel)
+	unhook := c.s.onEnd(cancel)
 	f := c.newFlight(cancel)
 	go func() {
 		defer c.s.loads.Done()

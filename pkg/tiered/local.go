@@ -209,11 +209,11 @@ func (l *local) find(hash uint64) *cell {
 
 // put makes r the record of hash, unless a newer version is there. It needs
 // the stripe's lock.
-func (l *local) put(hash uint64, r *record) bool {
+func (l *local) put(hash uint64, r *record) {
 	l.life.RLock()
 	defer l.life.RUnlock()
 	if l.closed.Load() {
-		return false
+		return
 	}
 	c := l.find(hash)
 	if r.cost > l.max {
@@ -221,12 +221,12 @@ func (l *local) put(hash uint64, r *record) bool {
 		if c != nil {
 			c.rec.Store(nil)
 		}
-		return false
+		return
 	}
 	if c == nil {
 		c = &cell{}
 	} else if have := c.rec.Load(); have != nil && have.version > r.version && have.ns.cell == r.ns.cell {
-		return false
+		return
 	}
 	c.rec.Store(r)
 	l.expiry.schedule(hash, c, max(r.expires, r.hard))
@@ -240,30 +240,28 @@ func (l *local) put(hash uint64, r *record) bool {
 		default:
 		}
 	}
-	return true
 }
 
 // drop empties the cell of hash if its record is older than version. It needs
 // the stripe's lock.
-func (l *local) drop(hash, version uint64) bool {
+func (l *local) drop(hash, version uint64) {
 	l.life.RLock()
 	defer l.life.RUnlock()
 	if l.closed.Load() {
-		return false
+		return
 	}
 	c := l.find(hash)
 	if c == nil {
-		return false
+		return
 	}
 	r := c.rec.Load()
 	if r == nil || r.inL2 && r.version >= version {
-		return false // a version made here is not compared: the clocks differ
+		return // a version made here is not compared: the clocks differ
 	}
 	c.rec.Store(nil)
 	// The empty cell stays until ristretto needs the room or its slot in the
 	// wheel comes up. Deleting it through ristretto's queue could only race
 	// with the next Set of the key.
-	return true
 }
 
 // run flushes pending while there is something in it, and sweeps what expired.
@@ -427,7 +425,6 @@ func (p *pending) all() func(yield func(uint64, *cell) bool) {
 type wheel struct {
 	mu    sync.Mutex
 	slots map[int64]map[uint64]*cell
-	last  int64
 }
 
 const wheelStep = 5 * time.Second

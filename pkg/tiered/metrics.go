@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -85,7 +86,7 @@ func (m *metrics) register(s *Store, meter metric.Meter) error {
 		}
 		instruments[r.name] = i
 	}
-	all := append(counters, gauges...)
+	all := slices.Concat(counters, gauges)
 	list := make([]metric.Observable, 0, len(instruments))
 	for _, i := range instruments {
 		list = append(list, i)

@@ -50,8 +50,9 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 		return false, err
 	}
 	hd, perr := parseHeader(b)
-	if perr != nil || hd.tombstone() || hd.version != r.version || hd.key != keyHash(full) ||
-		hd.version <= c.s.lost.floor(c.name, skey) {
+	same := perr == nil && !hd.tombstone() && hd.version == r.version && hd.key == keyHash(full) &&
+		hd.version > c.s.lost.floor(c.name, skey)
+	if !same {
 		return false, nil
 	}
 	cells := []*tagCell{r.ns.cell}

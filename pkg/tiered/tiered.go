@@ -41,8 +41,8 @@ type Store struct {
 	caches map[string]namespace
 	closed bool
 
-	loads    sync.WaitGroup // flights; Add under mu while not closed
-	loadCtx  context.Context
+	loads    sync.WaitGroup                           // flights; Add under mu while not closed
+	onEnd    func(cancel func()) (unhook func() bool) // of the time that Close gives loads
 	endLoads context.CancelFunc
 
 	background sync.WaitGroup
@@ -83,7 +83,8 @@ func Open(ctx context.Context, opts ...Option) (*Store, error) {
 	s.epoch.Store(2)
 	s.metrics = &metrics{}
 	run := context.WithoutCancel(ctx)
-	s.loadCtx, s.endLoads = context.WithCancel(run)
+	loads, end := context.WithCancel(run)
+	s.onEnd, s.endLoads = func(cancel func()) func() bool { return context.AfterFunc(loads, cancel) }, end
 	run, s.stop = context.WithCancel(run)
 
 	if o.redis != nil {
@@ -105,7 +106,7 @@ func Open(ctx context.Context, opts ...Option) (*Store, error) {
 		}
 	}
 	if err := s.metrics.register(s, o.meters.Meter(scope)); err != nil {
-		s.log.Warn("cache metrics are off", slog.Any("error", err))
+		s.log.WarnContext(ctx, "cache metrics are off", slog.Any("error", err))
 	}
 	if s.l2 != nil {
 		s.background.Go(func() { s.listen(run) })

@@ -201,7 +201,7 @@ func (r *Redis) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	c := redis.NewClient(r.Options())
-	defer c.Close()
+	defer func() { _ = c.Close() }() // the test's own clients matter
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
