@@ -76,6 +76,14 @@ func SignIn(ctx context.Context, site Site, email, password string) (*Person, er
 	return p, err
 }
 
+// At is the same browser, with the same cookies, on another address of
+// Crewbeat: after a restore, say.
+func (p *Person) At(site Site) *Person {
+	moved := *p
+	moved.site = site
+	return &moved
+}
+
 // Do calls the API and decodes the answer into out, unless out is nil. An
 // answer of 400 or more is a [*ProblemError].
 func (p *Person) Do(ctx context.Context, method, path string, in, out any) error {

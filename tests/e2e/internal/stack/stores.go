@@ -20,6 +20,8 @@ import (
 // Postgres is a running PostgreSQL.
 type Postgres struct {
 	URL string // of its only database
+
+	t testing.TB
 }
 
 // StartPostgres makes a database cluster in a temporary folder and runs it.
@@ -53,7 +55,7 @@ func StartPostgres(t testing.TB) *Postgres {
 			t.Errorf("stop PostgreSQL: %v\n%s", err, p.tail())
 		}
 	})
-	pg := &Postgres{URL: fmt.Sprintf("postgres://crewbeat@%s/postgres?sslmode=disable", address(port))}
+	pg := &Postgres{t: t, URL: fmt.Sprintf("postgres://crewbeat@%s/postgres?sslmode=disable", address(port))}
 	Eventually(t, 30*time.Second, "PostgreSQL answers", func(ctx context.Context) error {
 		if p.ended() {
 			t.Fatalf("PostgreSQL ended: %v\n%s", p.err, p.tail())
@@ -72,15 +74,20 @@ func StartPostgres(t testing.TB) *Postgres {
 // there are several.
 func postgresBin(t testing.TB) string {
 	t.Helper()
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path)
+	return filepath.Dir(postgresProgram(t, "initdb"))
+}
+
+func postgresProgram(t testing.TB, name string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
 	}
-	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/initdb", "/usr/local/opt/postgresql*/bin/initdb", "/opt/homebrew/opt/postgresql*/bin/initdb"} {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return filepath.Dir(slices.Max(found))
+	for _, pattern := range []string{"/usr/lib/postgresql/*/bin/", "/usr/local/opt/postgresql*/bin/", "/opt/homebrew/opt/postgresql*/bin/"} {
+		if found, _ := filepath.Glob(pattern + name); len(found) > 0 {
+			return slices.Max(found)
 		}
 	}
-	t.Fatal("no PostgreSQL here (initdb): apt-get install postgresql, or brew install postgresql")
+	t.Fatalf("no PostgreSQL here (%s): apt-get install postgresql, or brew install postgresql", name)
 	return ""
 }
 
@@ -117,6 +124,7 @@ type Redis struct {
 	Port int
 
 	t    testing.TB
+	dir  string
 	args []string
 	log  string
 	p    *process
@@ -139,7 +147,7 @@ func NewRedis(t testing.TB) *Redis {
 	}
 	dir, port := t.TempDir(), FreePort(t)
 	r := &Redis{
-		URL: "redis://" + address(port) + "/0", Port: port, t: t, log: filepath.Join(dir, "log"),
+		URL: "redis://" + address(port) + "/0", Port: port, t: t, dir: dir, log: filepath.Join(dir, "log"),
 		args: []string{"--bind", "127.0.0.1", "--port", strconv.Itoa(port), "--dir", dir, "--appendonly", "yes", "--save", ""},
 	}
 	t.Cleanup(r.Kill)
