@@ -131,10 +131,11 @@ type Redis struct {
 }
 
 // StartRedis runs a redis-server that writes down what it acknowledges, as the
-// one of compose.yaml and of the chart does.
-func StartRedis(t testing.TB) *Redis {
+// one of compose.yaml and of the chart does. The arguments are redis-server's.
+func StartRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
 	r := NewRedis(t)
+	r.args = append(r.args, args...)
 	r.Start()
 	return r
 }
