@@ -1,4 +1,13 @@
-// Package tieredtest has what tests of code that uses package tiered need: a
-// real redis-server that can be killed, frozen and brought back, and a clock
-// that moves by hand.
+// Package tieredtest has what tests of code that uses package tiered need,
+// and is what tests package tiered itself:
+//
+//   - [StartRedis]: a real redis-server that can be killed, frozen and brought back.
+//   - [StartProxy]: a network that can be slow, lose bytes, go silent in one
+//     direction, reset connections, and hold a command or its reply until the
+//     test says so.
+//   - [Nodes]: several processes in one, each with its own memory and its own
+//     network to the server.
+//   - [Clock]: time that moves by hand.
+//
+// What it starts ends with the test. It needs redis-server on PATH.
 package tieredtest
