@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// firstRetry bounds the first pause before a lost connection is made again.
+const firstRetry = 50 * time.Millisecond
+
 // backoff spaces attempts: each pause is random up to a bound that doubles.
 type backoff struct {
 	first, most time.Duration

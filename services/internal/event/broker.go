@@ -29,8 +29,13 @@ const (
 type Broker interface {
 	// Publish appends e to its channel and returns its position. An event
 	// whose ID was published before is not published again: the earlier
-	// position is returned. Errors that wrap ErrInvalid are final.
+	// position is returned; an Ephemeral event, which is not kept, is handed
+	// on again. Errors that wrap ErrInvalid are final.
 	Publish(ctx context.Context, e Event) (Position, error)
+	// PublishAll publishes events as Publish does, with few round trips, and
+	// returns what became of each. The order of a channel's events is kept:
+	// if one fails, other than by ErrInvalid, those behind it fail too.
+	PublishAll(ctx context.Context, events []Event) []Outcome
 	// Position returns the newest position of a channel, also of one that
 	// never had an event.
 	Position(ctx context.Context, channel string) (Position, error)

@@ -12,6 +12,12 @@ const (
 	ahead    = 512 // live messages kept while a read is under way
 )
 
+// store is what a channel reads of its history, and how it begins a new one.
+type store interface {
+	read(ctx context.Context, channel string, after ID, limit int) (snapshot, error)
+	rewind(ctx context.Context, channel, old string) error
+}
+
 // channel is one channel that this process follows on Redis.
 type channel struct {
 	b     *Redis
@@ -194,7 +200,7 @@ func (c *channel) pass(ctx context.Context) (done bool, err error) {
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
-	s, err := c.b.read(ctx, c.name, at.ID, limit)
+	s, err := c.b.store.read(ctx, c.name, at.ID, limit)
 	<-c.b.reads
 	if err != nil {
 		return false, err
@@ -211,7 +217,7 @@ func (c *channel) pass(ctx context.Context) (done bool, err error) {
 		c.rewound = true
 		c.mu.Unlock()
 		c.b.o.Log.WarnContext(ctx, "event history was rewound, beginning a new epoch", slog.String("channel", Template(c.name)))
-		return false, c.b.rewind(ctx, c.name, at.Epoch)
+		return false, c.b.store.rewind(ctx, c.name, at.Epoch)
 	}
 	defer c.mu.Unlock()
 	if st.reset != "" {

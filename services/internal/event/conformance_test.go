@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +114,48 @@ func conform(t *testing.T, open func(*testing.T, event.Options) event.Broker) {
 		wg.Wait()
 		publish(t, b, channel(t), 2, 2)
 		w.awaitIDs(t, "e1", "e2")
+	})
+
+	t.Run("ManyEventsAreEachPublishedInTheOrderOfTheirChannel", func(t *testing.T) {
+		b := open(t, event.Options{})
+		const total = 300
+		watches := map[string]*watch{}
+		want := map[string][]string{}
+		var events []event.Event
+		for n := range total {
+			name := "user:" + channel(t)[5:len(channel(t))-9] + string(rune('a'+n*n%5)) + ":habits"
+			if watches[name] == nil {
+				watches[name], _, _ = subscribe(t, b, name)
+			}
+			events = append(events, numbered(name, n))
+			want[name] = append(want[name], "e"+strconv.Itoa(n))
+		}
+		bad := numbered(channel(t), 1)
+		bad.Data = []byte("{")
+		events = append(events, bad, events[7]) // one that is never taken, one for the second time
+		outs := b.PublishAll(t.Context(), events)
+		if len(outs) != len(events) {
+			t.Fatalf("%d outcomes of %d events", len(outs), len(events))
+		}
+		for i, out := range outs[:total] {
+			if out.Err != nil || out.Again || out.At.IsZero() {
+				t.Fatalf("event %d: %+v", i, out)
+			}
+		}
+		if !errors.Is(outs[total].Err, event.ErrInvalid) {
+			t.Errorf("the bad one: %+v", outs[total])
+		}
+		if again := outs[total+1]; again.Err != nil || !again.Again || again.At != outs[7].At {
+			t.Errorf("the one sent twice: %+v, want %s again", again, outs[7].At)
+		}
+		for name, w := range watches {
+			w.awaitIDs(t, want[name]...)
+		}
+		for i, e := range events[:total] {
+			if m := watches[e.Channel].got[slices.Index(want[e.Channel], e.ID)]; m.At != outs[i].At {
+				t.Fatalf("%s arrived at %s, published at %s", e.ID, m.At, outs[i].At)
+			}
+		}
 	})
 
 	t.Run("AnEmptyChannelHasAPosition", func(t *testing.T) {

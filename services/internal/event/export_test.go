@@ -1,6 +1,10 @@
 package event
 
-import "time"
+import (
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
 
 // What the tests of the chain need to play Redis themselves.
 
@@ -102,9 +106,14 @@ func (l *ledger) Resume(after Position, limit int) (ids []string, last Position,
 }
 
 var (
-	PublishScript = publishScript
-	StreamKey     = streamKey
-	MetaKey       = metaKey
-	OnceKey       = onceKey
-	PubsubName    = pubsubName
+	StreamKey  = streamKey
+	MetaKey    = metaKey
+	OnceKey    = onceKey
+	PubsubName = pubsubName
 )
+
+// Unheard returns the call that publishes an event without telling anybody.
+func Unheard(channel, event string, body []byte) (s *redis.Script, keys []string, args []any) {
+	return publishScript, []string{streamKey(channel), metaKey(channel), onceKey(channel, event)},
+		[]any{"PUBLISH", "nobody", time.Now().UnixMilli(), "unused", 1024, 60000, 60000, "d", event, body, 5}
+}

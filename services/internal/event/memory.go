@@ -45,41 +45,55 @@ type memoryChannel struct {
 
 // Publish implements [Broker].
 func (b *Memory) Publish(ctx context.Context, e Event) (Position, error) {
+	at, _, err := b.publish(ctx, e)
+	return at, err
+}
+
+func (b *Memory) publish(ctx context.Context, e Event) (at Position, again bool, err error) {
 	if err := e.Validate(); err != nil {
-		return Position{}, err
+		return Position{}, false, err
 	}
 	ctx, span, e := startPublish(ctx, b.tracer, "memory", e)
 	defer span.End()
 	env := e.envelope()
 	body, err := json.Marshal(env)
 	if err != nil {
-		return Position{}, fmt.Errorf("publish %s: %w: %w", e.Name, ErrInvalid, err)
+		return Position{}, false, fmt.Errorf("publish %s: %w: %w", e.Name, ErrInvalid, err)
 	}
 	ch, release, err := b.channel(e.Channel)
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())
-		return Position{}, err
+		return Position{}, false, err
 	}
 	defer release()
 	now := b.o.Now()
 	w, again := ch.ledger.publish(kindOf(env.Class), e.ID, body, now, random20(), b.o)
-	at := Position{Epoch: w.epoch, ID: w.id}
+	at = Position{Epoch: w.epoch, ID: w.id}
 	if again {
 		b.metrics.publish(ctx, e, "again")
-		return at, nil
+		return at, true, nil
 	}
 	b.metrics.publish(ctx, e, "ok")
 	if len(ch.subs) == 0 {
-		return at, nil
+		return at, false, nil
 	}
 	m, err := w.message()
 	if err != nil {
-		return at, err
+		return at, false, err
 	}
 	for _, s := range ch.subs {
 		s.Deliver(m)
 	}
-	return at, nil
+	return at, false, nil
+}
+
+// PublishAll implements [Broker].
+func (b *Memory) PublishAll(ctx context.Context, events []Event) []Outcome {
+	outs := make([]Outcome, len(events))
+	for i, e := range events {
+		outs[i].At, outs[i].Again, outs[i].Err = b.publish(ctx, e)
+	}
+	return outs
 }
 
 // Position implements [Broker].

@@ -2,9 +2,11 @@ package event
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -15,7 +17,7 @@ type metrics struct {
 	published metric.Int64Counter     // by event, class, result
 	gaps      metric.Int64Counter     // by cause
 	resets    metric.Int64Counter     // by reason
-	sessions  metric.Int64Counter     // by why the one before ended
+	sessions  metric.Int64Counter     // by why it ended
 	delay     metric.Float64Histogram // from the event to its publication
 	pending   metric.Int64Gauge       // what the relay saw waiting
 	refused   metric.Int64Counter
@@ -31,7 +33,7 @@ func newMetrics(p metric.MeterProvider) (*metrics, error) {
 	ms.published, errs[0] = m.Int64Counter("event.published", metric.WithDescription("Events published, by event, class and result."))
 	ms.gaps, errs[1] = m.Int64Counter("event.gaps", metric.WithDescription("Reads of a stream because deliveries were not evidently in order, by cause."))
 	ms.resets, errs[2] = m.Int64Counter("event.resets", metric.WithDescription("Channels whose continuity was lost, by reason."))
-	ms.sessions, errs[3] = m.Int64Counter("event.sessions", metric.WithDescription("Subscribing connections that ended."))
+	ms.sessions, errs[3] = m.Int64Counter("event.sessions", metric.WithDescription("Subscribing connections that ended, by cause."))
 	ms.delay, errs[4] = m.Float64Histogram("event.publish.delay", metric.WithUnit("s"), metric.WithDescription("Time from an event to its publication by the relay."))
 	ms.pending, errs[5] = m.Int64Gauge("event.relay.pending", metric.WithDescription("Events that the last batch of the relay held."))
 	ms.refused, errs[6] = m.Int64Counter("event.relay.refused", metric.WithDescription("Events of the outbox that can never be published."))
@@ -48,6 +50,18 @@ func (m *metrics) publish(ctx context.Context, e Event, result string) {
 		attribute.String("event", e.Name),
 		attribute.String("class", string(e.envelope().Class)),
 		attribute.String("result", result)))
+}
+
+// ended counts a subscribing connection that failed.
+func (m *metrics) ended(ctx context.Context, err error) {
+	cause := "lost"
+	switch {
+	case errors.Is(err, errSilent):
+		cause = "silent"
+	case errors.Is(err, errMoved), redis.HasErrorPrefix(err, "MOVED"):
+		cause = "moved"
+	}
+	m.sessions.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", cause)))
 }
 
 func (m *metrics) gap(ctx context.Context, cause string) {

@@ -2,25 +2,24 @@ package event
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
 // Redis is a [Broker] that all processes share. It connects for subscribing
-// only when somebody subscribes or watches.
+// only when somebody subscribes or watches. Of a Cluster it connects to each
+// master, and subscribes a channel at the one that serves it.
 type Redis struct {
 	client  redis.UniversalClient
+	cluster *redis.ClusterClient // client, if that is of a Cluster
 	o       Options
 	tracer  trace.Tracer
 	metrics *metrics
-	probe   string        // pub/sub channel of this process, for probes
+	store   store
 	reads   chan struct{} // bounds concurrent healing
 
 	ctx    context.Context //nolint:containedctx // the life of the connection; ended by Close
@@ -30,11 +29,10 @@ type Redis struct {
 
 	mu       sync.Mutex
 	channels map[string]*channel
-	changed  map[string]struct{} // names whose subscription may have to change
-	changes  chan struct{}       // signals changed
-	checks   []*channel          // subscribed (again): where do they stand?
-	checking chan struct{}       // signals checks
+	links    map[string]*link // by address; the only one has none
 	closed   bool
+
+	moved chan struct{} // signals that the masters of a Cluster may have changed
 
 	status   sync.Mutex // held while watchers are called, so that they see changes in order
 	up       bool
@@ -51,61 +49,17 @@ func NewRedis(ctx context.Context, client redis.UniversalClient, o Options) (*Re
 	}
 	o = o.withDefaults()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	return &Redis{
+	b := &Redis{
 		client: client, o: o, tracer: tracer(o.Tracer), metrics: ms,
-		probe: "rt:probe:" + newEpoch(), reads: make(chan struct{}, 16),
-		ctx: ctx, cancel: cancel,
-		channels: map[string]*channel{}, changed: map[string]struct{}{},
-		changes: make(chan struct{}, 1), checking: make(chan struct{}, 1),
+		reads: make(chan struct{}, 16),
+		ctx:   ctx, cancel: cancel,
+		channels: map[string]*channel{}, links: map[string]*link{},
+		moved:    make(chan struct{}, 1),
 		watchers: map[*func(bool)]struct{}{},
-	}, nil
-}
-
-// Publish implements [Broker].
-func (b *Redis) Publish(ctx context.Context, e Event) (Position, error) {
-	if err := e.Validate(); err != nil {
-		return Position{}, err
 	}
-	ctx, span, e := startPublish(ctx, b.tracer, "redis", e)
-	defer span.End()
-	at, again, err := b.publish(ctx, e)
-	if err != nil {
-		b.metrics.publish(ctx, e, "error")
-		span.SetStatus(codes.Error, "not published")
-		return Position{}, fmt.Errorf("publish %s to %s: %w", e.Name, Template(e.Channel), err)
-	}
-	if again {
-		b.metrics.publish(ctx, e, "again")
-		return at, nil
-	}
-	b.metrics.publish(ctx, e, "ok")
-	return at, nil
-}
-
-func (b *Redis) publish(ctx context.Context, e Event) (at Position, again bool, err error) {
-	env := e.envelope()
-	body, err := json.Marshal(env)
-	if err != nil {
-		return Position{}, false, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	v, err := publishScript.Run(ctx, b.client,
-		[]string{streamKey(e.Channel), metaKey(e.Channel), onceKey(e.Channel, e.ID)},
-		pubsubName(e.Channel), string(kindOf(env.Class)), e.ID, body,
-		strconv.FormatInt(b.o.Now().UnixMilli(), 10), strconv.FormatUint(random20(), 10),
-		newEpoch(), b.o.Keep, ms(b.o.History), ms(b.o.Once)).Slice()
-	if err != nil {
-		return Position{}, false, err
-	}
-	if len(v) != 4 {
-		return Position{}, false, errWire
-	}
-	epoch, _ := v[0].(string)
-	id, err := idOf(v[2])
-	if err != nil {
-		return Position{}, false, err
-	}
-	n, _ := v[3].(int64)
-	return Position{Epoch: epoch, ID: id}, n == 1, nil
+	b.cluster, _ = client.(*redis.ClusterClient)
+	b.store = b
+	return b, nil
 }
 
 // Position implements [Broker].
@@ -140,7 +94,7 @@ func (b *Redis) read(ctx context.Context, channel string, after ID, limit int) (
 
 // rewind begins a new epoch in place of old, unless somebody else has.
 func (b *Redis) rewind(ctx context.Context, channel, old string) error {
-	err := rewindScript.Run(ctx, b.client, []string{metaKey(channel)}, old, newEpoch(), pubsubName(channel)).Err()
+	err := rewindScript.Run(ctx, b.client, []string{metaKey(channel)}, old, newEpoch(), pubsubName(channel), b.spublish()).Err()
 	if err != nil {
 		return fmt.Errorf("rewind %s: %w", Template(channel), err)
 	}
@@ -219,17 +173,8 @@ func (b *Redis) release(ch *channel) {
 // change notes that the subscription of a channel may have to change; b.mu is
 // held.
 func (b *Redis) change(name string) {
-	b.changed[name] = struct{}{}
-	signal(b.changes)
-}
-
-// check asks for the position of a channel whose subscription was confirmed.
-func (b *Redis) check(name string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if ch := b.channels[name]; ch != nil {
-		b.checks = append(b.checks, ch)
-		signal(b.checking)
+	for _, l := range b.links {
+		l.change(name)
 	}
 }
 
@@ -257,22 +202,37 @@ func (b *Redis) Watch(f func(up bool)) func() {
 	}
 }
 
-func (b *Redis) setUp(up bool) (changed bool) {
+// tell lets watchers know if deliveries began or ceased to flow: they do when
+// every link is up.
+func (b *Redis) tell() {
 	b.status.Lock()
 	defer b.status.Unlock()
+	b.mu.Lock()
+	up := len(b.links) > 0
+	for _, l := range b.links {
+		up = up && l.up
+	}
+	b.mu.Unlock()
 	if b.up == up {
-		return false
+		return
 	}
 	b.up = up
 	for f := range b.watchers {
 		(*f)(up)
 	}
-	return true
 }
 
-// begin starts the connection, once; b.mu is held and b is not closed.
+// begin starts the connections, once; b.mu is held and b is not closed.
 func (b *Redis) begin() {
-	b.start.Do(func() { b.wg.Go(b.run) })
+	b.start.Do(func() {
+		if b.cluster != nil {
+			b.wg.Go(b.followMasters)
+			return
+		}
+		l := newLink(b, "", b.client)
+		b.links[l.addr] = l
+		b.wg.Go(func() { l.run(b.ctx) })
+	})
 }
 
 // Close implements [Broker].

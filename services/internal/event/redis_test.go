@@ -36,10 +36,8 @@ func persist(t testing.TB, b event.Broker, channel string, from, to int) {
 func publishUnheard(t testing.TB, c redis.UniversalClient, channel string, n int) {
 	t.Helper()
 	id := "e" + strconv.Itoa(n)
-	err := event.PublishScript.Run(t.Context(), c,
-		[]string{event.StreamKey(channel), event.MetaKey(channel), event.OnceKey(channel, id)},
-		"nobody", "d", id, `{"id":"`+id+`","data":{}}`, time.Now().UnixMilli(), 5, "unused", 1024, 60000, 60000).Err()
-	if err != nil {
+	script, keys, args := event.Unheard(channel, id, []byte(`{"id":"`+id+`","data":{}}`))
+	if err := script.Run(t.Context(), c, keys, args...).Err(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,9 +119,9 @@ func TestASubscriberThatRedisCutsForItsOutputBufferMissesNothing(t *testing.T) {
 		_, err := c.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
 			for n := round * 40; n < round*40+40; n++ {
 				id := "e" + strconv.Itoa(n)
-				event.PublishScript.Eval(t.Context(), p,
-					[]string{event.StreamKey(feed), event.MetaKey(feed), event.OnceKey(feed, id)},
-					event.PubsubName(feed), "d", id, `{"id":"`+id+`","data":{}}`, time.Now().UnixMilli(), 5, "unused", 1024, 60000, 60000)
+				script, keys, args := event.Unheard(feed, id, []byte(`{"id":"`+id+`","data":{}}`))
+				args[1] = event.PubsubName(feed)
+				script.Eval(t.Context(), p, keys, args...)
 			}
 			return nil
 		})

@@ -229,65 +229,29 @@ func (r *Relay) republish(ctx context.Context) error {
 	return err
 }
 
-// publish sends events out, channels side by side, each channel in order. A
-// channel stops at the first event that fails.
+// publish sends events out, each channel in order, and returns those that are
+// done with. An event that can never be published is given up, loudly: it must
+// not hold up those behind it.
 func (r *Relay) publish(ctx context.Context, events []Event) (done []string, err error) {
-	var order []string
-	queues := map[string][]Event{}
-	for _, e := range events {
-		if queues[e.Channel] == nil {
-			order = append(order, e.Channel)
-		}
-		queues[e.Channel] = append(queues[e.Channel], e)
-	}
-	var (
-		mu    sync.Mutex
-		wg    sync.WaitGroup
-		slots = make(chan struct{}, 8)
-	)
-	for _, channel := range order {
-		slots <- struct{}{}
-		mu.Lock()
-		failed := err != nil
-		mu.Unlock()
-		if failed {
-			break // the broker is away: do not try every channel
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			for _, e := range queues[channel] {
-				failure := r.one(ctx, e)
-				mu.Lock()
-				if failure != nil {
-					err = failure
-					mu.Unlock()
-					return
-				}
-				done = append(done, e.ID)
-				mu.Unlock()
+	outs := r.o.Broker.PublishAll(ctx, events)
+	now := r.o.Now()
+	for i, e := range events {
+		switch out := outs[i]; {
+		case out.Err == nil:
+			r.metrics.relayed(ctx, e, now)
+			r.remember(sent{event: e, epoch: out.At.Epoch, at: now})
+		case errors.Is(out.Err, ErrInvalid):
+			r.metrics.refused.Add(ctx, 1)
+			r.o.Log.ErrorContext(ctx, "event given up", slog.String("event", e.Name), slog.Any("error", out.Err))
+		default:
+			if err == nil {
+				err = out.Err
 			}
-		})
+			continue
+		}
+		done = append(done, e.ID)
 	}
-	wg.Wait()
 	return done, err
-}
-
-// one publishes e. An event that can never be published is given up, loudly:
-// it must not hold up those behind it.
-func (r *Relay) one(ctx context.Context, e Event) error {
-	at, err := r.o.Broker.Publish(ctx, e)
-	switch {
-	case err == nil:
-		now := r.o.Now()
-		r.metrics.relayed(ctx, e, now)
-		r.remember(sent{event: e, epoch: at.Epoch, at: now})
-		return nil
-	case errors.Is(err, ErrInvalid):
-		r.metrics.refused.Add(ctx, 1)
-		r.o.Log.ErrorContext(ctx, "event given up", slog.String("event", e.Name), slog.Any("error", err))
-		return nil
-	}
-	return err
 }
 
 // remember keeps s for republish, and forgets what is old beside it.

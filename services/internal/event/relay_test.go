@@ -107,6 +107,19 @@ func (f *flaky) Publish(ctx context.Context, e event.Event) (event.Position, err
 	return f.Broker.Publish(ctx, e)
 }
 
+// PublishAll is dead to everything behind what it was away for.
+func (f *flaky) PublishAll(ctx context.Context, events []event.Event) []event.Outcome {
+	outs := make([]event.Outcome, len(events))
+	for i, e := range events {
+		if i > 0 && outs[i-1].Err != nil && !errors.Is(outs[i-1].Err, event.ErrInvalid) {
+			outs[i].Err = outs[i-1].Err
+			continue
+		}
+		outs[i].At, outs[i].Err = f.Publish(ctx, e)
+	}
+	return outs
+}
+
 func memory(t testing.TB) *event.Memory {
 	t.Helper()
 	b, err := event.NewMemory(event.Options{})

@@ -34,7 +34,7 @@ var (
 func streamKey(channel string) string { return "rt:{" + channel + "}:s" }
 func metaKey(channel string) string   { return "rt:{" + channel + "}:m" }
 func onceKey(channel, id string) string {
-	return "rt:{" + channel + "}:i:" + id
+	return "rt:{" + channel + "}:o:" + id
 }
 func pubsubName(channel string) string { return "rt:{" + channel + "}:c" }
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -20,39 +19,12 @@ const batch = 512
 // errSilent ends a connection on which nothing arrives any more.
 var errSilent = errors.New("the subscribing connection is silent")
 
-// run keeps a subscribing connection until the broker is closed.
-func (b *Redis) run() {
-	retry := backoff{first: 50 * time.Millisecond, most: b.o.Retry}
-	silent := false // log the loss of the connection once
-	for b.ctx.Err() == nil {
-		err := b.session(func() {
-			retry.reset()
-			if b.setUp(true) && silent {
-				b.o.Log.Info("event broker is back")
-			}
-			silent = false
-		})
-		b.setUp(false)
-		if b.ctx.Err() != nil {
-			return
-		}
-		b.metrics.sessions.Add(b.ctx, 1)
-		if !silent {
-			b.o.Log.Warn("event broker lost, reconnecting", slog.Any("error", err))
-			silent = true
-		}
-		if !retry.wait(b.ctx) {
-			return
-		}
-	}
-}
-
 // session subscribes to everything wanted and receives until the connection
 // fails. established is called when the server has confirmed the first
 // subscription.
-func (b *Redis) session(established func()) error {
-	ps := b.client.Subscribe(b.ctx)
-	ctx, cancel := context.WithCancel(b.ctx)
+func (l *link) session(ctx context.Context, established func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	ps := l.node.Subscribe(ctx)
 	// Closing ends a Receive that waits: it does not look at its context.
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
@@ -72,17 +44,21 @@ func (b *Redis) session(established func()) error {
 	// The next session has its own: these must not take its signals.
 	defer helpers.Wait()
 	defer func() { cancel(); <-closed }()
-	if err := ps.Subscribe(ctx, b.probe); err != nil {
+	probe, err := l.probe(ctx)
+	if err != nil {
+		return fmt.Errorf("choose probe: %w", err)
+	}
+	if err := l.subscribe(ctx, ps, probe); err != nil {
 		return fmt.Errorf("subscribe: %w", err)
 	}
-	b.mu.Lock()
-	for name := range b.channels {
-		b.change(name)
+	l.b.mu.Lock()
+	for name := range l.b.channels {
+		l.change(name)
 	}
-	b.mu.Unlock()
-	work(func(ctx context.Context) error { return b.follow(ctx, ps) })
-	work(b.compare)
-	err := b.receive(ctx, ps, established)
+	l.b.mu.Unlock()
+	work(func(ctx context.Context) error { return l.follow(ctx, ps) })
+	work(l.compare)
+	err = l.receive(ctx, ps, probe, established)
 	select {
 	case cause := <-failed:
 		return cause
@@ -93,56 +69,86 @@ func (b *Redis) session(established func()) error {
 
 // follow subscribes and unsubscribes as channels come and go. Being the only
 // one to do so, it cannot get the order of a flapping channel wrong.
-func (b *Redis) follow(ctx context.Context, ps *redis.PubSub) error {
+func (l *link) follow(ctx context.Context, ps *redis.PubSub) error {
 	sent := map[string]*channel{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.changes:
+		case <-l.changes:
 		}
-		var on, off []string
-		b.mu.Lock()
-		for name := range b.changed {
-			switch ch := b.channels[name]; {
-			case ch == nil && sent[name] != nil:
-				delete(sent, name)
-				off = append(off, pubsubName(name))
-			case ch != nil && sent[name] != ch:
-				sent[name] = ch
-				on = append(on, pubsubName(name))
-			}
+		on, off, err := l.differences(ctx, sent)
+		if err != nil {
+			return err
 		}
-		clear(b.changed)
-		b.mu.Unlock()
 		for names := range slices.Chunk(off, batch) {
-			if err := ps.Unsubscribe(ctx, names...); err != nil {
+			if err := l.unsubscribe(ctx, ps, names...); err != nil {
 				return fmt.Errorf("unsubscribe: %w", err)
 			}
 		}
 		for names := range slices.Chunk(on, batch) {
-			if err := ps.Subscribe(ctx, names...); err != nil {
+			if err := l.subscribe(ctx, ps, names...); err != nil {
 				return fmt.Errorf("subscribe: %w", err)
 			}
 		}
 	}
 }
 
+// differences returns what to subscribe and unsubscribe since sent was true,
+// and makes it true. A channel that was left and wanted again is another one:
+// it waits for a confirmation of its own.
+func (l *link) differences(ctx context.Context, sent map[string]*channel) (on, off []string, err error) {
+	wanted := map[string]*channel{}
+	l.b.mu.Lock()
+	for name := range l.changed {
+		wanted[name] = l.b.channels[name]
+	}
+	for name := range l.lost {
+		delete(sent, name)
+	}
+	clear(l.changed)
+	clear(l.lost)
+	l.b.mu.Unlock()
+	for name, ch := range wanted {
+		moved := false
+		if ch != nil {
+			ours, err := l.serves(ctx, pubsubName(name))
+			if err != nil {
+				return nil, nil, fmt.Errorf("find the master of a channel: %w", err)
+			}
+			if !ours {
+				ch, moved = nil, true
+			}
+		}
+		switch {
+		case ch == nil && sent[name] != nil:
+			delete(sent, name)
+			if !moved { // else the server has ended it, and takes no command for it
+				off = append(off, pubsubName(name))
+			}
+		case ch != nil && sent[name] != ch:
+			sent[name] = ch
+			on = append(on, pubsubName(name))
+		}
+	}
+	return on, off, nil
+}
+
 // compare reads the positions of channels whose subscription was confirmed,
 // many at a time; only those that are behind read their stream.
-func (b *Redis) compare(ctx context.Context) error {
+func (l *link) compare(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.checking:
+		case <-l.checking:
 		}
-		b.mu.Lock()
-		list := b.checks
-		b.checks = nil
-		b.mu.Unlock()
+		l.b.mu.Lock()
+		list := l.checks
+		l.checks = nil
+		l.b.mu.Unlock()
 		for some := range slices.Chunk(list, batch) {
-			if err := b.comparePositions(ctx, some); err != nil {
+			if err := l.b.comparePositions(ctx, some); err != nil {
 				return err
 			}
 		}
@@ -178,10 +184,10 @@ func (b *Redis) comparePositions(ctx context.Context, list []*channel) error {
 
 // receive hands out what the connection brings. Nothing in it waits for
 // Redis, so the server never has to buffer for a slow reader.
-func (b *Redis) receive(ctx context.Context, ps *redis.PubSub, established func()) error {
+func (l *link) receive(ctx context.Context, ps *redis.PubSub, probe string, established func()) error {
 	probed := false
 	for {
-		v, err := ps.ReceiveTimeout(ctx, b.o.Idle)
+		v, err := ps.ReceiveTimeout(ctx, l.b.o.Idle)
 		if err != nil {
 			var timeout net.Error
 			if !errors.As(err, &timeout) || !timeout.Timeout() || ctx.Err() != nil {
@@ -191,7 +197,8 @@ func (b *Redis) receive(ctx context.Context, ps *redis.PubSub, established func(
 				return errSilent
 			}
 			probed = true
-			if err := b.client.Publish(ctx, b.probe, "").Err(); err != nil {
+			// Not by the connection itself: it must hear what others publish.
+			if err := l.send(ctx, probe); err != nil {
 				return fmt.Errorf("probe: %w", err)
 			}
 			continue
@@ -199,18 +206,33 @@ func (b *Redis) receive(ctx context.Context, ps *redis.PubSub, established func(
 		probed = false
 		switch v := v.(type) {
 		case *redis.Subscription:
-			if v.Kind != "subscribe" {
-				continue
-			}
-			if v.Channel == b.probe {
-				established()
-			} else if name, ok := channelOf(v.Channel); ok {
-				b.check(name)
+			if err := l.subscription(v, probe, established); err != nil {
+				return err
 			}
 		case *redis.Message:
-			b.message(v)
+			l.b.message(v)
 		}
 	}
+}
+
+// errMoved ends a connection to a master that serves its probe no longer.
+var errMoved = errors.New("the slot of the probe has moved")
+
+func (l *link) subscription(v *redis.Subscription, probe string, established func()) error {
+	name, isChannel := channelOf(v.Channel)
+	switch {
+	case v.Kind == "subscribe" || v.Kind == "ssubscribe":
+		if v.Channel == probe {
+			established()
+		} else if isChannel {
+			l.check(name)
+		}
+	case v.Kind == "sunsubscribe" && v.Channel == probe:
+		return errMoved
+	case v.Kind == "sunsubscribe" && isChannel:
+		l.gone(name)
+	}
+	return nil
 }
 
 func (b *Redis) message(m *redis.Message) {
