@@ -45,6 +45,7 @@ func (s *Store) setCoherent(ok bool) {
 		if !ok {
 			s.metrics.gaps.Add(1)
 		}
+		s.gapChanged(!ok)
 	}
 }
 
@@ -126,10 +127,12 @@ func (s *Store) receive(payload string) {
 		ns, key, _ := strings.Cut(m.name, " ")
 		if c := s.cache(ns); c != nil {
 			c.invalidate(key, m.version)
+			tell(s.hooks, s.hooks.OnInvalidate, InvalidateEvent{Namespace: ns, Key: key, Version: m.version, Remote: true})
 		}
 	case "t":
 		if c := s.tags.find(m.name); c != nil {
 			c.raise(m.version)
+			s.invalidated(c, true)
 		}
 		s.tagGen.Add(1)
 	}

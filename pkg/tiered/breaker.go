@@ -25,7 +25,7 @@ type breaker struct {
 // nothing about Redis.
 var errCaller = errors.New("caller gave up")
 
-func newBreaker(s gobreaker.Settings, changed func(to gobreaker.State)) *breaker {
+func newBreaker(s gobreaker.Settings, changed func(from, to gobreaker.State)) *breaker {
 	start := time.Now()
 	b := &breaker{nanos: func() int64 { return int64(time.Since(start)) }}
 	if s.Name == "" {
@@ -53,7 +53,7 @@ func newBreaker(s gobreaker.Settings, changed func(to gobreaker.State)) *breaker
 		}
 		b.openUntil.Store(until)
 		b.state.Store(int32(to))
-		changed(to)
+		changed(from, to)
 		if user != nil {
 			user(name, from, to)
 		}

@@ -129,7 +129,7 @@ func (c *Cache[K, V]) sit(s *seat[K, V], leave func(), left *atomic.Int64) error
 	f := (*m)[s.key]
 	if f != nil && f.joinable(c.s) {
 		f.waiters++
-		c.s.metrics.coalesced.Add(1)
+		c.m.coalesced.Add(1)
 		s.f, s.joined = f, true
 		return nil
 	}
@@ -181,10 +181,10 @@ func (c *Cache[K, V]) readBatch(ctx context.Context, own []seat[K, V], o *entryC
 				c.dropSuspect(s.hash, s.suspect)
 			}
 			if it == nil {
-				c.s.metrics.l2Misses.Add(1)
+				c.m.l2Misses.Add(1)
 				return
 			}
-			c.s.metrics.l2Hits.Add(1)
+			c.m.l2Hits.Add(1)
 			s.f.unsure = c.s.l1 == nil
 			c.keep(s.hash, s.f, r, o)
 			s.f.it, s.f.err = it, nil

@@ -28,6 +28,7 @@ type Cache[K Key, V any] struct {
 	clone    func(V) V     // nil: share
 	cost     func(V) int64 // nil: estimate
 	defaults entryConfig
+	m        *counters
 	ns       *tagCell // the namespace's reserved tag; Clear invalidates it
 	gates    gates
 	flights  [stripeCount]flights[K, V] // guarded by the store's stripes
@@ -57,6 +58,7 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	c := &Cache[K, V]{
 		s: s, name: namespace, seed: maphash.MakeSeed(),
 		codec: o.codec, schema: o.schema, compress: o.compress, minSize: o.minSize, defaults: o.defaults,
+		m: &counters{name: namespace},
 	}
 	fail := func(format string, args ...any) (*Cache[K, V], error) {
 		return nil, fmt.Errorf("make cache %q: "+format, append([]any{namespace}, args...)...)
@@ -92,6 +94,7 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	if s.caches[namespace] != nil {
 		return fail("the store has a cache of this name already")
 	}
+	c.ns.owner = c.m // before anything can point to it
 	s.caches[namespace] = c
 	return c, nil
 }
@@ -100,8 +103,9 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 // namespaces and processes.
 func (c *Cache[K, V]) hash(key K) uint64 { return maphash.Comparable(c.seed, key) }
 
-func (c *Cache[K, V]) readers() *gates    { return &c.gates }
-func (c *Cache[K, V]) reserved() *tagCell { return c.ns }
+func (c *Cache[K, V]) readers() *gates     { return &c.gates }
+func (c *Cache[K, V]) reserved() *tagCell  { return c.ns }
+func (c *Cache[K, V]) counters() *counters { return c.m }
 
 // Get returns the value of key from memory or Redis. It returns [ErrMiss] if
 // neither has it, and [ErrNotFound] if it is cached that there is none.
@@ -279,7 +283,8 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
 	if err := c.check(key, &c.defaults); err != nil {
 		return fmt.Errorf("delete %s: %w", c.name, err)
 	}
-	c.s.metrics.invalidations.Add(1)
+	var version uint64
+	defer func() { c.deleted(key, version) }()
 	h := c.hash(key)
 	skey := ""
 	min := uint64(0)
@@ -291,7 +296,8 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
 	if c.s.l2 == nil {
 		return nil
 	}
-	version, err := c.s.l2.delete(ctx, c.name, skey, min, 0)
+	var err error
+	version, err = c.s.l2.delete(ctx, c.name, skey, min, 0)
 	if err != nil {
 		version = max(c.s.tick(), min+1)
 		c.s.lose(c.name, skey, version)

@@ -44,7 +44,7 @@ func (c *Cache[K, V]) renew(ctx context.Context, h uint64, key K, r *record, loa
 	if (*m)[key] != nil || !c.s.begin() {
 		return
 	}
-	c.s.metrics.renewals.Add(1)
+	c.m.renewals.Add(1)
 	f := c.start(ctx, h, key, true, func(ctx context.Context, f *flight[K, V]) (*item[K, V], error) {
 		return c.reload(ctx, h, f, key, &o, r.version, load)
 	})

@@ -132,12 +132,12 @@ func (c *Cache[K, V]) await(ctx context.Context, h uint64, key K, f *flight[K, V
 		}
 		r := f.stale.Load()
 		if c.confirm(ctx, h, f, key, r, o) {
-			c.s.metrics.stale.Add(1)
+			c.served(key, r)
 			c.depart(h, key, f, o)
 			return r.item.(*item[K, V]), true, nil
 		}
 		if late {
-			c.s.metrics.timeouts.Add(1)
+			c.m.timeouts.Add(1)
 			c.depart(h, key, f, o)
 			return nil, true, ErrTimeout
 		}
@@ -156,7 +156,7 @@ func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig
 	if share {
 		if f = (*m)[key]; f != nil && f.joinable(c.s) {
 			f.waiters++
-			c.s.metrics.coalesced.Add(1)
+			c.m.coalesced.Add(1)
 			return f, true, nil
 		}
 	}
@@ -243,7 +243,6 @@ func (c *Cache[K, V]) newFlight(cancel context.CancelFunc) *flight[K, V] {
 func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 	if f.it == nil && f.err == nil {
 		f.err = &PanicError{Value: recover(), Stack: debug.Stack()}
-		c.s.metrics.loadErrors.Add(1)
 	}
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
@@ -268,7 +267,7 @@ func (c *Cache[K, V]) keep(h uint64, f *flight[K, V], r *record, o *entryConfig)
 	defer st.mu.Unlock()
 	switch {
 	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
-		c.s.metrics.fenced.Add(1)
+		c.m.fenced.Add(1)
 	case c.s.l1 != nil && !o.skipL1:
 		c.s.l1.put(h, r)
 	}

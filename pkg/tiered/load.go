@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -56,7 +55,7 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 		return zero, err
 	}
 	if r := c.throttled(h, key, &o); r != nil {
-		c.s.metrics.stale.Add(1)
+		c.served(key, r)
 		return c.open(r.item.(*item[K, V]))
 	}
 	return c.join(ctx, h, key, &o, suspect, load)
@@ -132,7 +131,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 				f.lease = 0
 				f.unsure = !stored || c.s.l1 == nil
 				if !stored {
-					c.s.metrics.fenced.Add(1)
+					c.m.fenced.Add(1)
 					return it, err
 				}
 			}
@@ -167,7 +166,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 				f.reconsider(r, version, epoch)
 			}
 			if it != nil {
-				c.s.metrics.l2Hits.Add(1)
+				c.m.l2Hits.Add(1)
 				f.unsure = c.s.l1 == nil
 				c.keep(h, f, r, o)
 				return it, 0, nil
@@ -209,17 +208,16 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 func (c *Cache[K, V]) call(ctx context.Context, key K, loader Loader[K, V], l *Load[V]) (v V, err error) {
 	ctx, span := c.s.tracer.Start(ctx, "tiered.load", trace.WithAttributes(attribute.String("tiered.namespace", c.name)))
 	began := time.Now()
-	c.s.metrics.loads.Add(1)
+	c.m.loads.Add(1)
+	ended := false
 	defer func() {
-		if p := recover(); p != nil {
+		if p := recover(); p != nil || !ended {
 			err = &PanicError{Value: p, Stack: debug.Stack()}
 		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			c.s.metrics.loadErrors.Add(1)
-			span.SetStatus(codes.Error, err.Error())
-		}
-		c.s.metrics.loadNanos.Add(uint64(time.Since(began)))
-		span.End()
+		c.loaded(ctx, key, time.Since(began), err)
+		endSpan(span, err, ErrNotFound)
 	}()
-	return loader(ctx, key, l)
+	v, err = loader(ctx, key, l)
+	ended = true
+	return v, err
 }

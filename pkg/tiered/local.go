@@ -37,7 +37,7 @@ type local struct {
 	cur, old atomic.Pointer[pending]
 	kick     chan struct{} // cap 1: there is something pending
 	expiry   wheel
-	evicted  atomic.Uint64
+	passes   atomic.Int64 // over all cells, under way; see census.go
 	done     chan struct{}
 	stop     chan struct{}
 }
@@ -128,7 +128,7 @@ type record struct {
 	tags    []tagRef
 }
 
-func newLocal(maxBytes int64, locks *stripes, now func() int64) (*local, error) {
+func newLocal(maxBytes int64, locks *stripes, now func() int64, evicted func(*record)) (*local, error) {
 	l := &local{
 		max:     maxBytes,
 		now:     now,
@@ -154,7 +154,9 @@ func newLocal(maxBytes int64, locks *stripes, now func() int64) (*local, error) 
 		IgnoreInternalCost: true, // cellCost is closer
 		KeyToHash:          func(k uint64) (uint64, uint64) { return k, 0 },
 		OnEvict: func(i *ristretto.Item[*cell]) {
-			l.evicted.Add(1)
+			if i.Value != nil {
+				evicted(i.Value.rec.Load())
+			}
 			gone(i)
 		},
 		OnReject: gone,
@@ -355,7 +357,7 @@ func (l *local) close(drained func() bool) {
 	}
 	close(l.stop)
 	<-l.done
-	for !drained() {
+	for !drained() || l.passes.Load() > 0 {
 		runtime.Gosched() // a reader is between two instructions
 	}
 	l.rc.Close()

@@ -45,6 +45,7 @@ type config struct {
 	tracers   trace.TracerProvider
 	meters    metric.MeterProvider
 	clock     Clock
+	hooks     Hooks
 }
 
 // WithRedis makes c the second tier. The store uses the client but does not

@@ -32,10 +32,10 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 	it, r, unwanted := c.decode(ctx, full, skey, key, b, o, epoch)
 	if it == nil {
 		f.reconsider(r, unwanted, epoch)
-		c.s.metrics.l2Misses.Add(1)
+		c.m.l2Misses.Add(1)
 		return nil, unwanted, nil
 	}
-	c.s.metrics.l2Hits.Add(1)
+	c.m.l2Hits.Add(1)
 	f.unsure = c.s.l1 == nil
 	c.keep(h, f, r, o)
 	return it, 0, nil
@@ -68,7 +68,7 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 	if epoch != 0 {
 		r.epoch.Store(epoch)
 	}
-	c.s.metrics.revalidated.Add(1)
+	c.m.revalidated.Add(1)
 	return true, nil
 }
 
@@ -87,18 +87,12 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 		return nil, nil, 0
 	}
 	unwanted = min(peekVersion(b), maxVersion)
-	corrupt := func() (*item[K, V], *record, uint64) {
-		c.s.metrics.corrupt.Add(1)
-		return nil, nil, unwanted
-	}
-	e, err := parseEntry(b, keyHash(full))
-	if err != nil {
-		return corrupt()
-	}
 	now := c.s.l2.now()
 	future := uint64(now + dayMicros)
-	if e.version > future || e.schema != c.schema && !e.tombstone() || e.codec != c.codec.ID() && !e.negative() && !e.tombstone() {
-		return corrupt()
+	e, reason := c.accept(b, full, future)
+	if reason != "" {
+		c.refuse(skey, unwanted, reason)
+		return nil, nil, unwanted
 	}
 	if floor := c.s.lost.floor(c.name, skey); e.tombstone() || e.version <= floor {
 		return nil, nil, max(unwanted, floor)
@@ -134,7 +128,8 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 	it = &item[K, V]{key: key, missing: e.negative()}
 	if !it.missing {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
-			return corrupt()
+			c.refuse(skey, unwanted, CorruptValue)
+			return nil, nil, unwanted
 		}
 	}
 	ttl := time.Duration(left) * time.Microsecond
@@ -146,6 +141,26 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 		return nil, r, unwanted
 	}
 	return it, r, 0
+}
+
+// accept parses an entry of this cache, or says why it is none.
+func (c *Cache[K, V]) accept(b []byte, full string, future uint64) (*wireEntry, CorruptReason) {
+	e, err := parseEntry(b, keyHash(full))
+	switch {
+	case errors.Is(err, errForeign):
+		return nil, CorruptForeign
+	case err != nil:
+		return nil, CorruptDamaged
+	case e.version > future:
+		return nil, CorruptFuture
+	case e.tombstone():
+		return e, ""
+	case e.schema != c.schema:
+		return nil, CorruptSchema
+	case e.codec != c.codec.ID() && !e.negative():
+		return nil, CorruptCodec
+	}
+	return e, ""
 }
 
 const dayMicros = int64(24 * time.Hour / time.Microsecond)

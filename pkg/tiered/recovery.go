@@ -144,6 +144,7 @@ func (s *Store) replay(ctx context.Context) {
 	}
 	ctx, span := s.tracer.Start(ctx, "tiered.recover")
 	defer span.End()
+	defer s.recovered(time.Now(), s.metrics.replayed.Load())
 
 	// Tags first: they may be a whole namespace.
 	q.mu.Lock()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -28,6 +27,8 @@ type remote struct {
 	micros  func() int64
 	offset  atomic.Int64 // µs to add to the local clock for Redis's
 	tracer  trace.Tracer
+	about   []attribute.KeyValue // of every span: which server
+	took    func(ctx context.Context, op string, d time.Duration, err error)
 }
 
 const (
@@ -71,13 +72,11 @@ func (r *remote) do(ctx context.Context, op string, f func(context.Context) erro
 	if r.breaker.open() && ctx.Err() == nil {
 		return ErrUnavailable // no span either: an outage must cost nothing
 	}
-	ctx, span := r.tracer.Start(ctx, "tiered."+op, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("db.system.name", "redis"), attribute.String("db.operation.name", op)))
-	defer span.End()
+	ctx, span := r.startSpan(ctx, op)
+	began := time.Now()
 	err := r.breaker.do(ctx, r.timeout, f)
-	if err != nil && !errors.Is(err, redis.Nil) {
-		span.SetStatus(codes.Error, err.Error())
-	}
+	r.took(ctx, op, time.Since(began), err)
+	endSpan(span, err, redis.Nil)
 	return err
 }
 

@@ -99,7 +99,7 @@ func (c *Cache[K, V]) instead(ctx context.Context, h uint64, f *flight[K, V], ke
 	st.mu.Unlock()
 	if c.confirm(ctx, h, f, key, r, o) {
 		if !f.early {
-			c.s.metrics.stale.Add(1)
+			c.served(key, r)
 		}
 		return r
 	}

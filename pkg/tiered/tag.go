@@ -20,6 +20,7 @@ type tagCell struct {
 	// again. A version above known is a guess made while Redis was away.
 	known atomic.Uint64
 	epoch atomic.Uint64 // of the store when version was last read from Redis
+	owner *counters     // of the namespace whose reserved tag it is, or nil
 }
 
 // tagRef is a tag as it was when an entry's load began.

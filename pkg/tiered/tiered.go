@@ -27,6 +27,7 @@ type Store struct {
 	log      *slog.Logger
 	tracer   trace.Tracer
 	metrics  *metrics
+	hooks    *courier
 
 	l1      *local  // nil if off
 	l2      *remote // nil without Redis
@@ -52,19 +53,22 @@ type Store struct {
 	beats      chan struct{}
 	clockEpoch uint64 // of the beat's last measurement; beat only
 	lastBeat   atomic.Int64
+	gapSince   time.Time // listener only
 }
 
 // namespace is a Cache without its types.
 type namespace interface {
 	invalidate(key string, version uint64)
 	reserved() *tagCell
+	counted() CacheStats
+	counters() *counters
 	readers() *gates
 }
 
 // Open makes a store. With WithRedisRequired(true) it fails if Redis does not
 // answer; otherwise it never fails for that, and connects when Redis comes.
 // ctx bounds the opening, not the store's life.
-func Open(ctx context.Context, opts ...Option) (*Store, error) {
+func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 	o, err := newConfig(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
@@ -81,7 +85,15 @@ func Open(ctx context.Context, opts ...Option) (*Store, error) {
 		beats:    make(chan struct{}, 1),
 	}
 	s.epoch.Store(2)
-	s.metrics = &metrics{}
+	s.gapSince = time.Now()
+	meter := o.meters.Meter(scope)
+	s.metrics = newMetrics(meter)
+	s.hooks = newCourier(o.hooks, o.log)
+	defer func() {
+		if err != nil {
+			s.hooks.close(ctx)
+		}
+	}()
 	run := context.WithoutCancel(ctx)
 	loads, end := context.WithCancel(run)
 	s.onEnd, s.endLoads = func(cancel func()) func() bool { return context.AfterFunc(loads, cancel) }, end
@@ -99,13 +111,13 @@ func Open(ctx context.Context, opts ...Option) (*Store, error) {
 		}
 	}
 	if o.l1Bytes > 0 {
-		if s.l1, err = newLocal(o.l1Bytes, &s.stripes, s.time.nanos); err != nil {
+		if s.l1, err = newLocal(o.l1Bytes, &s.stripes, s.time.nanos, s.evicted); err != nil {
 			s.stop()
 			s.endLoads()
 			return nil, fmt.Errorf("open cache: %w", err)
 		}
 	}
-	if err := s.metrics.register(s, o.meters.Meter(scope)); err != nil {
+	if err := s.metrics.register(s, meter); err != nil {
 		s.log.WarnContext(ctx, "cache metrics are off", slog.Any("error", err))
 	}
 	if s.l2 != nil {
@@ -138,13 +150,10 @@ func newRemote(o config, s *Store) *remote {
 		origin:  hex.EncodeToString(id[:]),
 		micros:  s.time.micros,
 		tracer:  s.tracer,
+		about:   serverAttributes(o.redis),
+		took:    s.metrics.tripTook,
 	}
-	r.breaker = newBreaker(o.breaker, func(to gobreaker.State) {
-		if to == gobreaker.StateOpen {
-			s.metrics.opened.Add(1)
-		}
-		s.lost.wake() // does not block
-	})
+	r.breaker = newBreaker(o.breaker, s.breakerChanged)
 	if c, ok := o.redis.(*redis.Client); ok && !c.Options().ContextTimeoutEnabled {
 		s.log.Warn("redis client ignores context deadlines: set ContextTimeoutEnabled, or an outage costs its own timeouts a call")
 	}
@@ -234,8 +243,10 @@ func (s *Store) invalidateCells(ctx context.Context, cells []*tagCell) error {
 	if len(cells) == 0 {
 		return nil
 	}
-	s.metrics.invalidations.Add(uint64(len(cells)))
 	s.raise(cells)
+	for _, c := range cells {
+		s.invalidated(c, false)
+	}
 	if s.l2 == nil {
 		return nil
 	}
@@ -339,6 +350,7 @@ func (s *Store) Close(ctx context.Context) error {
 			return true
 		})
 	}
+	s.hooks.close(ctx)
 	return err
 }
 
