@@ -1,7 +1,10 @@
 // Package tieredtest has what tests of code that uses package tiered need,
 // and is what tests package tiered itself:
 //
-//   - [StartRedis]: a real redis-server that can be killed, frozen and brought back.
+//   - [StartRedis]: a real redis-server that can be killed, frozen and brought back;
+//     with [WithTLS] and [WithUsers] one that trusts nobody.
+//   - [StartSentinel] and [StartCluster]: real topologies that fail over, lose
+//     what was not replicated, and move slots.
 //   - [StartProxy]: a network that can be slow, lose bytes, go silent in one
 //     direction, reset connections, and hold a command or its reply until the
 //     test says so.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,10 +22,16 @@ import (
 // Redis is a redis-server process of its own, on a loopback port of its own,
 // with a temporary folder of its own. It ends with the test.
 type Redis struct {
-	port int
-	dir  string
-	args []string
-	log  lockedBuffer
+	program string
+	port    int
+	bus     bool // a cluster's node: port+10000 must be free as well
+	dir     string
+	args    []string
+	conf    string     // text of the configuration file; "" for none
+	tls     *authority // nil without TLS
+	admin   string     // password of the default user; "" for none
+	users   []User
+	log     lockedBuffer
 
 	mu   sync.Mutex // guards cmd and done
 	cmd  *exec.Cmd
@@ -42,6 +50,12 @@ func WithArgs(args ...string) RedisOption {
 // acknowledged, so that data survive Kill and Restart.
 func WithPersistence() RedisOption {
 	return WithArgs("--appendonly", "yes", "--appendfsync", "always")
+}
+
+// WithServer runs another program than redis-server, such as "valkey-server".
+// It must understand redis-server's arguments.
+func WithServer(program string) RedisOption {
+	return func(r *Redis) { r.program = program }
 }
 
 // StartRedis starts a redis-server and waits until it answers. It fails the
@@ -64,46 +78,89 @@ func StartRedis(t testing.TB, opts ...RedisOption) *Redis {
 // LaunchRedis is StartRedis without a test, for a TestMain that shares one
 // server. The caller calls Close.
 func LaunchRedis(dir string, opts ...RedisOption) (*Redis, error) {
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		return nil, fmt.Errorf("redis-server is not on PATH (on Debian and Ubuntu: apt-get install redis-server): %w", err)
+	r := newRedis(dir, opts)
+	if err := r.launch(); err != nil {
+		return nil, err
 	}
-	r := &Redis{dir: dir}
+	return r, nil
+}
+
+func newRedis(dir string, opts []RedisOption) *Redis {
+	r := &Redis{program: "redis-server", dir: dir}
 	for _, opt := range opts {
 		opt(r)
 	}
+	return r
+}
+
+func (r *Redis) launch() (err error) {
+	if _, err := exec.LookPath(r.program); err != nil {
+		return fmt.Errorf("%s is not on PATH (on Debian and Ubuntu: apt-get install %[1]s): %w", r.program, err)
+	}
+	if err := r.tls.write(r.dir); err != nil {
+		return err
+	}
 	// The port is free when asked, but another process may take it before
 	// redis-server does: then it exits at once, and another port is tried.
-	var err error
 	for range 5 {
-		if r.port, err = freePort(); err != nil {
-			return nil, err
+		if r.port, err = freePort(r.bus); err != nil {
+			return err
 		}
 		if err = r.start(); err == nil {
-			return r, nil
+			return nil
 		}
 	}
-	return nil, err
+	return err
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+// busOffset is between a cluster node's port and that of its bus.
+const busOffset = 10_000
+
+// freePort finds a port that nobody has; with bus, one whose bus port nobody
+// has either.
+func freePort(bus bool) (port int, err error) {
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return 0, fmt.Errorf("find a free port: %w", err)
+		}
+		defer l.Close() // only now, so that the next one is another
+		port = l.Addr().(*net.TCPAddr).Port
+		if !bus {
+			return port, nil
+		}
+		if port+busOffset > 65535 {
+			continue
+		}
+		b, err := net.Listen("tcp", loopback(port+busOffset))
+		if err == nil {
+			_ = b.Close()
+			return port, nil
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, errors.New("find a free port: none has a free one 10000 above it")
 }
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // Addr returns "127.0.0.1:port". It stays the same over Restart.
-func (r *Redis) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(r.port)) }
+func (r *Redis) Addr() string { return loopback(r.port) }
 
-// URL returns the address as redis://127.0.0.1:port/0.
-func (r *Redis) URL() string { return "redis://" + r.Addr() + "/0" }
+// URL returns the address as redis://127.0.0.1:port/0, or rediss with TLS.
+func (r *Redis) URL() string {
+	if r.tls != nil {
+		return "rediss://" + r.Addr() + "/0"
+	}
+	return "redis://" + r.Addr() + "/0"
+}
 
-// Options returns client options with the short timeouts a cache wants.
+// Options returns client options with the short timeouts a cache wants, as the
+// user who may do everything. See UserOptions for others.
 func (r *Redis) Options() *redis.Options {
 	return &redis.Options{
 		Addr:                  r.Addr(),
+		Password:              r.admin,
+		TLSConfig:             r.TLSConfig(),
 		DialTimeout:           500 * time.Millisecond,
 		ReadTimeout:           250 * time.Millisecond,
 		WriteTimeout:          250 * time.Millisecond,
@@ -148,6 +205,13 @@ func (r *Redis) Cont(t testing.TB) { t.Helper(); r.signal(t, syscall.SIGCONT) }
 // Close ends the server.
 func (r *Redis) Close() { r.Kill() }
 
+// running reports whether the server was started and not killed; a stopped one runs.
+func (r *Redis) running() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cmd != nil
+}
+
 func (r *Redis) signal(t testing.TB, sig syscall.Signal) {
 	t.Helper()
 	r.mu.Lock()
@@ -173,15 +237,15 @@ func (r *Redis) kill() {
 func (r *Redis) start() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	args := append([]string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(r.port), "--dir", r.dir,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, r.args...)
-	cmd := exec.Command("redis-server", args...)
+	args, err := r.arguments()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(r.program, args...)
 	cmd.Stdout, cmd.Stderr = &r.log, &r.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // not ended by the terminal's ^C before its clients
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start redis-server: %w", err)
+		return fmt.Errorf("start %s: %w", r.program, err)
 	}
 	done := make(chan struct{})
 	go func() {
@@ -194,6 +258,32 @@ func (r *Redis) start() error {
 		return fmt.Errorf("%w; its log:\n%s", err, r.log.String())
 	}
 	return nil
+}
+
+// arguments is the command line. A Sentinel writes its file itself once it
+// runs, so it is made only once.
+func (r *Redis) arguments() ([]string, error) {
+	var args []string
+	if r.conf != "" {
+		file := filepath.Join(r.dir, "server.conf")
+		if _, err := os.Stat(file); err != nil {
+			if err := os.WriteFile(file, []byte(r.conf), 0o600); err != nil {
+				return nil, fmt.Errorf("write configuration: %w", err)
+			}
+		}
+		args = append(args, file)
+	} else {
+		args = append(args, "--save", "", "--appendonly", "no")
+	}
+	args = append(args, "--bind", "127.0.0.1", "--dir", r.dir, "--daemonize", "no")
+	if r.tls == nil {
+		args = append(args, "--port", strconv.Itoa(r.port))
+	} else {
+		args = append(args, "--port", "0", "--tls-port", strconv.Itoa(r.port))
+		args = append(args, r.tls.arguments(r.dir)...)
+	}
+	args = append(args, r.aclArguments()...)
+	return append(args, r.args...), nil
 }
 
 // await pings until the server answers, has ended or ten seconds have passed.
