@@ -30,7 +30,7 @@ type Cache[K Key, V any] struct {
 	defaults entryConfig
 	m        *counters
 	ns       *tagCell // the namespace's reserved tag; Clear invalidates it
-	gates    gates
+	reads    lanes
 	flights  [stripeCount]flights[K, V] // guarded by the store's stripes
 }
 
@@ -101,9 +101,9 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 
 // hash places a key in memory and among the stripes. The seed differs between
 // namespaces and processes.
-func (c *Cache[K, V]) hash(key K) uint64 { return maphash.Comparable(c.seed, key) }
+// Zero is not a hash (see index).
+func (c *Cache[K, V]) hash(key K) uint64 { return max(maphash.Comparable(c.seed, key), 1) }
 
-func (c *Cache[K, V]) readers() *gates     { return &c.gates }
 func (c *Cache[K, V]) reserved() *tagCell  { return c.ns }
 func (c *Cache[K, V]) counters() *counters { return c.m }
 
@@ -129,39 +129,45 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...EntryOption) (V, e
 
 // look finds what may be served from memory at once, with its record if it is
 // due to be renewed, or else the record of what may be served after Redis has
-// been asked whether it is current. It allocates nothing and,
-// beside ristretto's shard lock, locks nothing.
+// been asked whether it is current. It allocates nothing and locks nothing, and
+// writes no more than a counter unless the record is to be counted (see touch).
 func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, V], special *record) {
 	l := c.s.l1
 	if l == nil || c.defaults.skipL1 || skipsL1(opts) {
 		return nil, nil
 	}
-	g := c.gates.enter(h)
+	n := c.reads.mine()
 	r := l.get(h)
+	if it, due := c.servedBy(r, key); it != nil {
+		// While Redis is away nobody can be asked, and the L1 TTL is the bound.
+		if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
+			l.touch(h, r, n.hits.Add(1))
+			return it, due
+		}
+		special = r
+	}
+	n.misses.Add(1)
+	l.count(h)
+	return nil, special
+}
+
+// servedBy is the item of a record that is the key's and of now, with the
+// record if it is due to be renewed.
+func (c *Cache[K, V]) servedBy(r *record, key K) (it *item[K, V], due *record) {
 	if r == nil || r.ns.cell != c.ns {
-		g.misses.Add(1)
 		return nil, nil
 	}
 	it, ok := r.item.(*item[K, V])
 	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) {
-		g.misses.Add(1)
 		return nil, nil
 	}
-	var due *record
 	if now := c.s.time.nanos(); now >= r.refresh.Load() {
 		if now >= r.expires {
-			g.misses.Add(1)
 			return nil, nil
 		}
 		due = r
 	}
-	// While Redis is away nobody can be asked, and the L1 TTL is the bound.
-	if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
-		g.hits.Add(1)
-		return it, due
-	}
-	g.misses.Add(1)
-	return nil, r
+	return it, due
 }
 
 func skipsL1(opts []EntryOption) bool {
@@ -264,11 +270,9 @@ func (c *Cache[K, V]) settle(h uint64, it *item[K, V], p *placement, skey string
 func (c *Cache[K, V]) versionOf(h uint64, skey string) uint64 {
 	v := c.s.lost.floor(c.name, skey)
 	if c.s.l1 != nil && !c.s.isClosed() {
-		g := c.gates.enter(h)
 		if r := c.s.l1.get(h); r != nil {
 			v = max(v, r.version)
 		}
-		g.in.Add(^uint64(0)) // not a read
 	}
 	return v
 }

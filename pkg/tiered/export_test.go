@@ -49,21 +49,27 @@ func (c *Cache[K, V]) Version(key K) uint64 {
 // full: it is pending, and ristretto has not taken it.
 func (c *Cache[K, V]) SetDropped(key K, value V) {
 	h := c.hash(key)
-	cl := &cell{}
-	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, soft: 1 << 62, hard: 1 << 62, cost: cellCost, ns: c.ns.ref()}
+	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, soft: 1 << 62, hard: 1 << 62, cost: recordCost, ns: c.ns.ref()}
 	r.epoch.Store(c.s.epoch.Load())
 	r.refresh.Store(1 << 62)
-	cl.rec.Store(r)
-	c.s.l1.cur.Load().put(h, cl)
+	s := c.s.l1.index.of(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.set(h, r)
+	s.mark(h)
 }
 
 // Settled reports that ristretto has been offered everything, after a flush.
 func (s *Store) Settled() bool {
-	select {
-	case s.l1.kick <- struct{}{}:
-	default:
+	s.l1.wake()
+	left := 0
+	for i := range s.l1.index.shards {
+		sh := &s.l1.index.shards[i]
+		sh.mu.Lock()
+		left += len(sh.fresh) + len(sh.flushing)
+		sh.mu.Unlock()
 	}
-	return s.l1.cur.Load().count.Load()+s.l1.old.Load().count.Load() == 0
+	return left == 0
 }
 
 // Seal gives damaged bytes the right key and checksum, to get past both.

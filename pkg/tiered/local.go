@@ -10,36 +10,42 @@ import (
 	"github.com/dgraph-io/ristretto/v2"
 )
 
-// local is the memory tier. Ristretto decides what is kept; what is kept are
-// cells, and a cell's record can change at once, which ristretto's own Set and
-// Del cannot:
+// local is the memory tier. Ristretto decides what is kept, by its admission
+// and eviction policies; the values are in an index of our own, because
+// ristretto's Set and Del take effect late, in another order, or never:
 //
-//   - its Set is queued, so a new cell is also in pending until it has been
-//     taken, and one that was dropped from a full queue is offered again;
-//   - a second Set of a queued key would be rejected with the old value kept,
-//     so an update goes into the cell that is there;
-//   - a deleted value can rise again from the queue, so a delete empties the
-//     cell before anything else;
-//   - Get, Set and Wait beside Close race and panic, so both are gated here.
+//   - its Set is queued, so what was set is in the index at once, and pending
+//     until ristretto has been seen to hold it. What it refused is offered once
+//     more, for a full queue drops without a word, and then removed;
+//   - a second Set of a queued key is rejected with the old value kept, and a
+//     deleted value can rise again from the queue: neither matters to an index;
+//   - Get, Set and Wait beside Close race and panic, so they are gated here.
+//
+// Ristretto's Get counts an access, and costs more than the rest of a hit: a
+// pool, a lock, a map, and a queue to the policy. The policy's counters end at
+// 15, so the accesses of a record that has been counted that often since they
+// were last halved are sampled (see touch).
 //
 // Writes to one key are serialised by a stripe's lock, which also guards the
-// flights of that key (see Cache). Reads take none of these locks.
+// flights of that key (see Cache). Reads take no lock.
 type local struct {
-	rc      *ristretto.Cache[uint64, *cell]
-	max     int64
-	now     func() int64
-	stripes *stripes
+	rc       *ristretto.Cache[uint64, struct{}]
+	max      int64
+	now      func() int64
+	index    index
+	counters uint64 // accesses after which ristretto halves what it has counted
 
-	life   sync.RWMutex // held shared around a write, exclusively to swap pending and to close
+	window   atomic.Uint32 // see touch
+	recorded atomic.Uint64 // accesses, in steps
+	gates    [gateCount]gate
+
+	life   sync.RWMutex // held shared around a write, exclusively to take what is pending and to close
 	closed atomic.Bool
-
-	gen      atomic.Uint64
-	cur, old atomic.Pointer[pending]
-	kick     chan struct{} // cap 1: there is something pending
-	expiry   wheel
-	passes   atomic.Int64 // over all cells, under way; see census.go
-	done     chan struct{}
-	stop     chan struct{}
+	kick   chan struct{} // cap 1: there is something pending
+	swept  int           // the shard to sweep next; run's
+	gone   func(*record) // told what ristretto took out; it must not block
+	done   chan struct{}
+	stop   chan struct{}
 }
 
 const (
@@ -47,9 +53,11 @@ const (
 	gateCount   = 32
 	// flushDelay lets writes gather, so that a flush serves many.
 	flushDelay = 2 * time.Millisecond
-	// cellCost is what a cell, its record and their places in the maps take
-	// beside the value.
-	cellCost = 320
+	// sweepStep apart, a sixth of the shards are looked at for what has expired.
+	sweepStep = 5 * time.Second
+	// recordCost is what a record and its places in the maps take beside the
+	// value: measured by the benchmarks.
+	recordCost = 320
 )
 
 type stripes [stripeCount]stripe
@@ -70,96 +78,53 @@ func (st *stripe) heard(version uint64) {
 	st.newest = max(st.newest, version)
 }
 
-// gates count the readers of one cache.
-type gates [gateCount]gate
-
-func (g *gates) enter(hash uint64) *gate {
-	one := &g[hash%gateCount]
-	one.in.Add(1)
-	return one
-}
-
-func (g *gates) empty() bool {
-	for i := range g {
-		left := g[i].hits.Load() + g[i].misses.Load() // first: it only grows towards in
-		if g[i].in.Load() != left {
-			return false
-		}
-	}
-	return true
-}
-
-func (g *gates) counts() (hits, misses uint64) {
-	for i := range g {
-		hits += g[i].hits.Load()
-		misses += g[i].misses.Load()
-	}
-	return hits, misses
-}
-
-// gate counts readers in and out, apart from each other, so that Close can
-// await the last one without readers taking a lock. The counts of those who
-// left are also the statistics.
+// gate counts those in and out who use ristretto's Get, apart from each other,
+// so that Close can await the last one without anybody taking a lock.
 type gate struct {
-	in, hits, misses atomic.Uint64
-	_                [40]byte
-}
-
-// cell is the place of one key. Its record is nil when there is no value.
-type cell struct {
-	rec atomic.Pointer[record]
-	due int64 // the wheel's slot; guarded by the wheel
+	in, out atomic.Uint64
+	_       [48]byte
 }
 
 // record is a value in memory with all that decides whether it may be served.
 // It does not change, but for the epoch in which it was last found current.
+// What a hit reads comes first.
 type record struct {
-	item    any // *item[K, V] of the cache it belongs to
+	item    any // *item[K, V] of the cache it belongs to, in the same allocation
+	ns      tagRef
+	refresh atomic.Int64  // nanos from which a hit may renew it: at or before expires
+	epoch   atomic.Uint64 // of the store, when it was last found current
+	heat    atomic.Uint32 // see touch
+	inL2    bool          // Redis had this version, so that it can be asked about it
+	tags    []tagRef
+	expires int64 // nanos of the store's clock
 	version uint64
-	expires int64        // nanos of the store's clock
-	refresh atomic.Int64 // nanos from which a hit may renew it: at or before expires
 	soft    int64        // nanos at which its TTL ends: at or after expires
 	hard    int64        // nanos until which it may be served stale: at or after soft
-	cost    int64        // of the cell too
+	cost    int64        // with recordCost
 	retry   atomic.Int64 // nanos until which nobody loads, for the last one failed
-	epoch   atomic.Uint64
-	inL2    bool // Redis had this version, so that it can be asked about it
-	ns      tagRef
-	tags    []tagRef
 }
 
-func newLocal(maxBytes int64, locks *stripes, now func() int64, evicted func(*record)) (*local, error) {
+// ends is when a record is of no use any more.
+func (r *record) ends() int64 { return max(r.expires, r.hard) }
+
+func newLocal(maxBytes int64, now func() int64, evicted func(*record)) (*local, error) {
 	l := &local{
-		max:     maxBytes,
-		now:     now,
-		stripes: locks,
-		kick:    make(chan struct{}, 1),
-		stop:    make(chan struct{}),
-		done:    make(chan struct{}),
+		max:  maxBytes,
+		now:  now,
+		gone: evicted,
+		// Ten for each entry that fits if entries are of 1 KiB.
+		counters: uint64(min(max(maxBytes/100, 1<<12), 1<<24)),
+		kick:     make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		done:     make(chan struct{}),
 	}
-	l.cur.Store(newPending())
-	l.old.Store(newPending())
-	l.expiry.slots = make(map[int64]map[uint64]*cell)
-	gone := func(i *ristretto.Item[*cell]) {
-		// While closing, ristretto calls this with the lock that holds takes.
-		if i.Value != nil && !l.closed.Load() && !l.holds(i.Key, i.Value) {
-			l.expiry.remove(i.Key, i.Value)
-		}
-	}
-	rc, err := ristretto.NewCache(&ristretto.Config[uint64, *cell]{
-		// Ten counters for each entry that fits if entries are of 1 KiB.
-		NumCounters:        min(max(maxBytes/100, 1<<12), 1<<24),
+	rc, err := ristretto.NewCache(&ristretto.Config[uint64, struct{}]{
+		NumCounters:        int64(l.counters),
 		MaxCost:            maxBytes,
 		BufferItems:        64,
-		IgnoreInternalCost: true, // cellCost is closer
+		IgnoreInternalCost: true, // recordCost is closer
 		KeyToHash:          func(k uint64) (uint64, uint64) { return k, 0 },
-		OnEvict: func(i *ristretto.Item[*cell]) {
-			if i.Value != nil {
-				evicted(i.Value.rec.Load())
-			}
-			gone(i)
-		},
-		OnReject: gone,
+		OnEvict:            func(i *ristretto.Item[struct{}]) { l.evict(i.Key) },
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make memory tier of %d bytes: %w", maxBytes, err)
@@ -169,115 +134,163 @@ func newLocal(maxBytes int64, locks *stripes, now func() int64, evicted func(*re
 	return l, nil
 }
 
-// holds is called by ristretto, so it must not lock anything that is held
-// while ristretto is waited for.
-func (l *local) holds(hash uint64, c *cell) bool {
-	have, ok := l.rc.Get(hash)
-	return ok && have == c
-}
-
-// get returns the record of hash, or nil. The caller has entered its gate, and
-// checks that the record may be served.
-func (l *local) get(hash uint64) *record {
+// evict is called by ristretto, so it must not take a lock that is held while
+// ristretto is waited for. What was written meanwhile is settled by the flush.
+func (l *local) evict(hash uint64) {
+	// While closing, ristretto calls this with the lock that holds takes.
 	if l.closed.Load() {
-		return nil
+		return
 	}
-	if c := l.find(hash); c != nil {
-		return c.rec.Load()
+	s := l.index.of(hash)
+	var r *record
+	s.mu.Lock()
+	if !s.pending(hash) {
+		r = s.get(hash)
+		s.remove(hash)
 	}
-	return nil
+	s.mu.Unlock()
+	if r != nil {
+		l.gone(r)
+	}
 }
 
-// find looks in ristretto and then in pending. A cell that moves from pending
-// to ristretto in between is found in the second round: the generation has
-// changed by then.
-func (l *local) find(hash uint64) *cell {
-	for {
-		gen := l.gen.Load()
-		if c, ok := l.rc.Get(hash); ok {
-			return c
-		}
-		if c := l.cur.Load().get(hash); c != nil {
-			return c
-		}
-		if c := l.old.Load().get(hash); c != nil {
-			return c
-		}
-		if l.gen.Load() == gen {
-			return nil
-		}
+// holds reports whether ristretto has taken the hash, without counting it as
+// an access.
+func (l *local) holds(hash uint64) bool {
+	_, ok := l.rc.GetTTL(hash)
+	return ok
+}
+
+// get returns the record of hash, or nil. The caller checks that it may be
+// served.
+func (l *local) get(hash uint64) *record { return l.index.get(hash) }
+
+const (
+	heatStep = 32 // of a window
+	heatFull = 16 // accesses after which ristretto's counter cannot rise: it has four bits, and a bloom filter before
+	// sampleBits: one in 2^sampleBits of the accesses beyond is counted.
+	sampleBits = 4
+)
+
+// touch tells ristretto of a hit; nth is any number that differs between hits.
+// Its counters have four bits and are halved now and then: what was counted
+// heatFull times since cannot rise, and is sampled.
+func (l *local) touch(hash uint64, r *record, nth uint64) {
+	window, heat := l.window.Load(), r.heat.Load()
+	switch {
+	case heat < window:
+		r.heat.Store(window + 1)
+	case heat < window+heatFull:
+		r.heat.Store(heat + 1) // one that is lost is counted later
+	case (nth^hash)*0x9E3779B97F4A7C15>>(64-sampleBits) != 0:
+		return
+	}
+	l.count(hash)
+}
+
+// count tells ristretto of an access. It is where a miss counts, too: what is
+// asked for often is admitted.
+func (l *local) count(hash uint64) {
+	g := &l.gates[hash%gateCount]
+	n := g.in.Add(1)
+	if !l.closed.Load() {
+		l.rc.Get(hash)
+	}
+	g.out.Add(1)
+	const step = 64
+	if n%step == 0 && l.recorded.Add(step)%l.counters < step {
+		l.window.Add(heatStep) // about when ristretto halves
 	}
 }
 
 // put makes r the record of hash, unless a newer version is there. It needs
 // the stripe's lock.
-func (l *local) put(hash uint64, r *record) {
+func (l *local) put(hash uint64, r *record) bool {
 	l.life.RLock()
 	defer l.life.RUnlock()
 	if l.closed.Load() {
-		return
+		return false
 	}
-	c := l.find(hash)
 	if r.cost > l.max {
 		// Ristretto would keep an update beyond its bound.
-		if c != nil {
-			c.rec.Store(nil)
+		l.removeNow(hash)
+		return false
+	}
+	s := l.index.of(hash)
+	s.mu.Lock()
+	if have := s.get(hash); have != nil {
+		if have.version > r.version && have.ns.cell == r.ns.cell {
+			s.mu.Unlock()
+			return false
 		}
-		return
+		r.heat.Store(have.heat.Load())
 	}
-	if c == nil {
-		c = &cell{}
-	} else if have := c.rec.Load(); have != nil && have.version > r.version && have.ns.cell == r.ns.cell {
-		return
-	}
-	c.rec.Store(r)
-	l.expiry.schedule(hash, c, max(r.expires, r.hard))
-	// Also an update is pending: an eviction may have taken the cell out since
-	// it was found.
-	first := l.cur.Load().put(hash, c)
-	l.rc.Set(hash, c, r.cost)
+	s.set(hash, r)
+	s.earliest = min(s.earliest, r.ends())
+	// Also an update is pending: ristretto may be evicting it just now.
+	first := s.mark(hash)
+	s.mu.Unlock()
+	l.rc.Set(hash, struct{}{}, r.cost)
 	if first {
-		select {
-		case l.kick <- struct{}{}:
-		default:
-		}
+		l.wake()
 	}
+	return true
 }
 
-// drop empties the cell of hash if its record is older than version. It needs
-// the stripe's lock.
-func (l *local) drop(hash, version uint64) {
+// drop removes the record of hash if it is older than version. It needs the
+// stripe's lock.
+func (l *local) drop(hash, version uint64) bool {
 	l.life.RLock()
 	defer l.life.RUnlock()
 	if l.closed.Load() {
-		return
+		return false
 	}
-	c := l.find(hash)
-	if c == nil {
-		return
-	}
-	r := c.rec.Load()
+	r := l.index.get(hash)
 	if r == nil || r.inL2 && r.version >= version {
-		return // a version made here is not compared: the clocks differ
+		return false // a version made here is not compared: the clocks differ
 	}
-	c.rec.Store(nil)
-	// The empty cell stays until ristretto needs the room or its slot in the
-	// wheel comes up. Deleting it through ristretto's queue could only race
-	// with the next Set of the key.
+	l.removeNow(hash)
+	return true
 }
 
-// run flushes pending while there is something in it, and sweeps what expired.
+// removeNow removes the record of hash. The flush then tells ristretto: its Del
+// may block, and its order with the next Set is not ours to know. It needs the
+// stripe's lock and life.
+func (l *local) removeNow(hash uint64) {
+	s := l.index.of(hash)
+	s.mu.Lock()
+	s.remove(hash)
+	first := s.mark(hash)
+	s.mu.Unlock()
+	if first {
+		l.wake()
+	}
+}
+
+func (l *local) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// run flushes while there is something pending, and sweeps what expired.
 func (l *local) run() {
 	defer close(l.done)
-	sweep := time.NewTicker(wheelStep)
+	sweep := time.NewTicker(sweepStep)
 	defer sweep.Stop()
 	delay := time.NewTimer(flushDelay)
 	defer delay.Stop()
+	armed := true
 	for {
 		select {
 		case <-l.kick:
-			delay.Reset(flushDelay)
+			if !armed {
+				delay.Reset(flushDelay)
+				armed = true
+			}
 		case <-delay.C:
+			armed = false
 			l.flush()
 		case <-sweep.C:
 			l.sweep()
@@ -287,68 +300,106 @@ func (l *local) run() {
 	}
 }
 
-// flush waits until ristretto has taken or rejected everything that was
-// pending when it began.
+// flush makes index and ristretto agree on what was pending when it began.
 func (l *local) flush() {
-	l.life.Lock() // no writer is between pending and Set now
-	batch := l.cur.Load()
-	l.old.Store(batch)
-	l.cur.Store(newPending())
+	l.life.Lock() // no writer is between the index and Set now
+	for i := range l.index.shards {
+		s := &l.index.shards[i]
+		s.mu.Lock()
+		s.flushing, s.fresh = s.fresh, nil
+		s.mu.Unlock()
+	}
 	l.life.Unlock()
 
 	l.rc.Wait()
-	// What was dropped from the full queue is in neither place: offer it again.
-	queued := 0
-	for hash, c := range batch.all() {
-		r := c.rec.Load()
-		if r == nil || l.holds(hash, c) {
-			continue
-		}
-		s := l.stripes.of(hash)
-		s.mu.Lock()
-		if have, ok := l.rc.Get(hash); !ok || have == c {
-			l.rc.Set(hash, c, r.cost)
-		}
-		s.mu.Unlock()
-		if queued++; queued%1024 == 0 {
-			l.rc.Wait()
-		}
-	}
-	if queued > 0 {
-		l.rc.Wait()
-	}
-	l.gen.Add(1)
-	l.old.Store(newPending())
-	if l.cur.Load().count.Load() > 0 {
-		select {
-		case l.kick <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// sweep takes cells out whose records have expired, to give their memory back.
-// Nothing depends on it: readers check the expiry themselves.
-func (l *local) sweep() {
-	now := l.now()
-	for hash, c := range l.expiry.take(now) {
-		s := l.stripes.of(hash)
-		s.mu.Lock()
-		if r := c.rec.Load(); r != nil && max(r.expires, r.hard) > now {
-			l.expiry.schedule(hash, c, max(r.expires, r.hard))
-		} else {
-			c.rec.Store(nil)
-			// A Set of this cell that is still queued comes before the Del.
-			if have, ok := l.rc.Get(hash); !ok || have == c {
+	offered := 0
+	for i := range l.index.shards {
+		for hash, r := range l.unsettled(&l.index.shards[i]) {
+			if r == nil {
 				l.rc.Del(hash)
+				continue
+			}
+			// Dropped from the full queue, or refused, or evicted meanwhile.
+			l.rc.Set(hash, struct{}{}, r.cost)
+			if offered++; offered%1024 == 0 {
+				l.rc.Wait()
 			}
 		}
-		s.mu.Unlock()
+	}
+	if offered == 0 {
+		return
+	}
+	l.rc.Wait()
+	for i := range l.index.shards {
+		s := &l.index.shards[i]
+		for hash := range l.unsettled(s) {
+			var r *record
+			s.mu.Lock()
+			if _, again := s.fresh[hash]; !again && !l.holds(hash) {
+				r = s.get(hash)
+				s.remove(hash)
+			}
+			delete(s.flushing, hash)
+			s.mu.Unlock()
+			if r != nil {
+				l.gone(r)
+			}
+		}
 	}
 }
 
-// close awaits writers, and readers as told by drained, and ends ristretto.
-func (l *local) close(drained func() bool) {
+// unsettled returns what is in flush and either in the index or in ristretto
+// but not in both, with its record, and settles the rest.
+func (l *local) unsettled(s *shard) map[uint64]*record {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var left map[uint64]*record
+	for hash := range s.flushing {
+		r, held := s.get(hash), l.holds(hash)
+		// From here on an eviction finds it settled and removes it.
+		if (r != nil) == held || r == nil {
+			delete(s.flushing, hash)
+		}
+		if (r != nil) == held {
+			continue
+		}
+		if left == nil {
+			left = make(map[uint64]*record)
+		}
+		left[hash] = r
+	}
+	return left
+}
+
+// sweep takes records out that have expired or were invalidated by a tag, to
+// give their memory back. Nothing depends on it: readers check for themselves.
+func (l *local) sweep() {
+	now := l.now()
+	for range (shardCount + 5) / 6 {
+		s := &l.index.shards[l.swept%shardCount]
+		l.swept++
+		s.mu.Lock()
+		if s.earliest <= now {
+			s.earliest = 1<<63 - 1
+			for hash, r := range s.table.Load().all() {
+				if r.ends() <= now || !r.ns.valid() || !allValid(r.tags) {
+					s.remove(hash)
+					s.mark(hash)
+				} else {
+					s.earliest = min(s.earliest, r.ends())
+				}
+			}
+		}
+		due := len(s.fresh) > 0
+		s.mu.Unlock()
+		if due {
+			l.wake()
+		}
+	}
+}
+
+// close awaits those who use ristretto, and ends it.
+func (l *local) close() {
 	l.life.Lock()
 	already := l.closed.Swap(true)
 	l.life.Unlock()
@@ -357,10 +408,23 @@ func (l *local) close(drained func() bool) {
 	}
 	close(l.stop)
 	<-l.done
-	for !drained() || l.passes.Load() > 0 {
-		runtime.Gosched() // a reader is between two instructions
+	for i := range l.gates {
+		g := &l.gates[i]
+		for {
+			out := g.out.Load() // first: it only grows towards in
+			if g.in.Load() == out {
+				break
+			}
+			runtime.Gosched() // somebody is between two instructions
+		}
 	}
 	l.rc.Close()
+	for i := range l.index.shards {
+		s := &l.index.shards[i]
+		s.mu.Lock()
+		s.table.Store(nil)
+		s.mu.Unlock()
+	}
 }
 
 func (l *local) bytes() int64 {
@@ -370,116 +434,4 @@ func (l *local) bytes() int64 {
 		return 0
 	}
 	return l.max - l.rc.RemainingCost()
-}
-
-// pending holds cells that ristretto may not have taken yet.
-type pending struct {
-	count  atomic.Int64
-	shards [16]struct {
-		mu sync.RWMutex
-		m  map[uint64]*cell
-	}
-}
-
-func newPending() *pending { return &pending{} }
-
-func (p *pending) get(hash uint64) *cell {
-	if p.count.Load() == 0 {
-		return nil
-	}
-	s := &p.shards[hash>>60]
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.m[hash]
-}
-
-// put reports whether the cell is the first.
-func (p *pending) put(hash uint64, c *cell) (first bool) {
-	s := &p.shards[hash>>60]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.m == nil {
-		s.m = make(map[uint64]*cell)
-	}
-	if _, ok := s.m[hash]; !ok {
-		first = p.count.Add(1) == 1
-	}
-	s.m[hash] = c
-	return first
-}
-
-// all yields the cells of a map that nobody writes any more.
-func (p *pending) all() func(yield func(uint64, *cell) bool) {
-	return func(yield func(uint64, *cell) bool) {
-		for i := range p.shards {
-			for hash, c := range p.shards[i].m {
-				if !yield(hash, c) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// wheel knows which cells to look at when. Each cell is in one slot at most:
-// that of the expiry it had when it was put there, and moves on when the slot
-// comes up and the cell has been written since.
-type wheel struct {
-	mu    sync.Mutex
-	slots map[int64]map[uint64]*cell
-}
-
-const wheelStep = 5 * time.Second
-
-func (w *wheel) schedule(hash uint64, c *cell, expires int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	due := expires/int64(wheelStep) + 1
-	if c.due != 0 && c.due <= due {
-		return
-	}
-	w.unlink(hash, c)
-	if w.slots[due] == nil {
-		w.slots[due] = make(map[uint64]*cell)
-	}
-	w.slots[due][hash], c.due = c, due
-}
-
-func (w *wheel) remove(hash uint64, c *cell) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.unlink(hash, c)
-}
-
-// unlink needs mu.
-func (w *wheel) unlink(hash uint64, c *cell) {
-	if s := w.slots[c.due]; s[hash] == c {
-		delete(s, hash)
-		if len(s) == 0 {
-			delete(w.slots, c.due)
-		}
-	}
-	c.due = 0
-}
-
-// take removes and returns the cells of all slots that have passed.
-func (w *wheel) take(now int64) map[uint64]*cell {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	upTo := now / int64(wheelStep)
-	var due map[uint64]*cell
-	for slot, cells := range w.slots {
-		if slot > upTo {
-			continue
-		}
-		delete(w.slots, slot)
-		for hash, c := range cells {
-			c.due = 0
-			if due == nil {
-				due = make(map[uint64]*cell, len(cells))
-			}
-			due[hash] = c
-		}
-	}
-	return due
 }

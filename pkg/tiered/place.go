@@ -112,9 +112,17 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 	return appendEntry(make([]byte, 0, headerLen+len(raw)+64), &e, c.compress, c.minSize)
 }
 
-// record builds what memory keeps.
+// record builds what memory keeps: the record and a copy of the item, in one
+// allocation, for a hit reads both.
 func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
-	r := &record{item: it, version: version, expires: p.local, soft: p.soft, hard: p.hard, inL2: inL2, ns: p.ns, tags: p.tags}
+	kept := &struct {
+		item[K, V]
+		record
+	}{item: *it}
+	r := &kept.record
+	r.item, r.inL2 = &kept.item, inL2
+	r.version, r.ns, r.tags = version, p.ns, p.tags
+	r.expires, r.soft, r.hard = p.local, p.soft, p.hard
 	r.epoch.Store(p.epoch)
 	r.refresh.Store(min(p.refresh, p.local))
 	switch {
@@ -124,6 +132,6 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 	default:
 		r.cost = estimate(it.value)
 	}
-	r.cost += cellCost
+	r.cost += recordCost
 	return r
 }

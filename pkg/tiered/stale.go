@@ -16,9 +16,7 @@ func (c *Cache[K, V]) remembered(h uint64, key K, o *entryConfig) *record {
 	if c.s.l1 == nil || c.s.isClosed() {
 		return nil
 	}
-	g := c.gates.enter(h)
 	r := c.s.l1.get(h)
-	g.in.Add(^uint64(0)) // not a read
 	if r == nil || r.ns.cell != c.ns || !c.servable(r, o) {
 		return nil
 	}

@@ -33,7 +33,7 @@ func (r CorruptReason) index() int {
 }
 
 // counters are what one namespace has done. Counting costs an atomic addition,
-// and nothing on a hit in memory, whose gates are striped.
+// and nothing on a hit in memory, whose counters are striped.
 type counters struct {
 	name              string
 	l2Hits, l2Misses  atomic.Uint64
@@ -121,7 +121,7 @@ func (c *Cache[K, V]) counted() CacheStats {
 		CorruptSchema: m.corrupt[3].Load(), CorruptCodec: m.corrupt[4].Load(), CorruptValue: m.corrupt[5].Load(),
 	}
 	st.Corrupt = st.CorruptDamaged + st.CorruptForeign + st.CorruptFuture + st.CorruptSchema + st.CorruptCodec + st.CorruptValue
-	st.L1Hits, st.L1Misses = c.gates.counts()
+	st.L1Hits, st.L1Misses = c.reads.counts()
 	return st
 }
 

@@ -62,7 +62,6 @@ type namespace interface {
 	reserved() *tagCell
 	counted() CacheStats
 	counters() *counters
-	readers() *gates
 }
 
 // Open makes a store. With WithRedisRequired(true) it fails if Redis does not
@@ -111,7 +110,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 		}
 	}
 	if o.l1Bytes > 0 {
-		if s.l1, err = newLocal(o.l1Bytes, &s.stripes, s.time.nanos, s.evicted); err != nil {
+		if s.l1, err = newLocal(o.l1Bytes, s.time.nanos, s.evicted); err != nil {
 			s.stop()
 			s.endLoads()
 			return nil, fmt.Errorf("open cache: %w", err)
@@ -339,16 +338,7 @@ func (s *Store) Close(ctx context.Context) error {
 	s.background.Wait()
 	s.metrics.unregister()
 	if s.l1 != nil {
-		s.l1.close(func() bool {
-			s.mu.RLock()
-			defer s.mu.RUnlock()
-			for _, c := range s.caches {
-				if !c.readers().empty() {
-					return false
-				}
-			}
-			return true
-		})
+		s.l1.close()
 	}
 	s.hooks.close(ctx)
 	return err
