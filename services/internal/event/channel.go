@@ -9,7 +9,7 @@ import (
 
 const (
 	pageSize = 256 // entries of a read
-	ahead    = 512 // live messages kept while a read is under way
+	ahead    = 512 // live messages that a channel keeps while a read is under way
 )
 
 // store is what a channel reads of its history, and how it begins a new one.
@@ -35,23 +35,30 @@ type channel struct {
 	again   bool // what is read may be old already: read once more
 	rewound bool // this process found the history rewound
 	early   []wire
-	subs    map[*Subscriber]Subscriber
+	room    int // for early
+	subs    map[*member]struct{}
+}
+
+// member is a subscriber and the era in which it came.
+type member struct {
+	Subscriber
+	era uint64
 }
 
 func newChannel(b *Redis, name string) *channel {
-	return &channel{b: b, name: name, ready: make(chan struct{}), subs: map[*Subscriber]Subscriber{}}
+	return &channel{b: b, name: name, room: ahead, ready: make(chan struct{}), subs: map[*member]struct{}{}}
 }
 
 // join adds a subscriber behind what was delivered so far.
 func (c *channel) join(s Subscriber) (Position, func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := new(s)
-	c.subs[key] = s
+	m := &member{Subscriber: s, era: c.cur.era}
+	c.subs[m] = struct{}{}
 	return c.cur.pos, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.subs, key)
+		delete(c.subs, m)
 	}
 }
 
@@ -93,7 +100,8 @@ func cause(pos Position, w wire) string {
 
 // keep holds a message until the read under way is done; c.mu is held.
 func (c *channel) keep(w wire) {
-	if len(c.early) >= ahead {
+	if len(c.early) >= c.room {
+		c.b.metrics.drop(c.b.ctx, "overflow")
 		c.early, c.again = nil, true
 		return
 	}
@@ -225,12 +233,12 @@ func (c *channel) pass(ctx context.Context) (done bool, err error) {
 			st.reset, c.rewound = ResetRewound, false
 		}
 		c.b.metrics.reset(ctx, st.reset)
-		for _, s := range c.subs {
+		for s := range c.subs {
 			s.Reset(st.reset, c.cur.pos)
 		}
 	}
-	for _, w := range st.fresh {
-		c.hand(w)
+	for _, d := range st.fresh {
+		c.hand(d)
 	}
 	if !st.settled || c.again || !c.settle() || c.again {
 		return false, nil
@@ -239,24 +247,24 @@ func (c *channel) pass(ctx context.Context) (done bool, err error) {
 	return true, nil
 }
 
-// deliver moves behind w and hands it out if its event is new; c.mu is held.
-func (c *channel) deliver(w wire) {
-	if c.cur.advance(w) {
-		c.hand(w)
-	}
-}
+// deliver moves behind w and hands it out; c.mu is held.
+func (c *channel) deliver(w wire) { c.hand(c.cur.advance(w)) }
 
-// hand gives w to every subscriber; c.mu is held.
-func (c *channel) hand(w wire) {
-	if len(c.subs) == 0 {
-		return
-	}
-	m, err := w.message()
-	if err != nil {
-		c.b.o.Log.Error("event dropped: it cannot be read", slog.String("channel", Template(c.name)), slog.Any("error", err))
-		return
-	}
-	for _, s := range c.subs {
+// hand gives d to every subscriber that has not had it; c.mu is held.
+func (c *channel) hand(d delivery) {
+	var m Message
+	for s := range c.subs {
+		if d.before >= s.era {
+			continue
+		}
+		if m.At.IsZero() {
+			var err error
+			if m, err = d.message(); err != nil {
+				c.b.metrics.drop(c.b.ctx, "unreadable")
+				c.b.o.Log.Error("event dropped: it cannot be read", slog.String("channel", Template(c.name)), slog.Any("error", err))
+				return
+			}
+		}
 		s.Deliver(m)
 	}
 }

@@ -76,8 +76,23 @@ const (
 // own. Everything that is not evidently in order is settled by one read.
 type cursor struct {
 	pos    Position
-	ids    recent[ID]     // delivered, with the position it began at
-	events recent[string] // delivered: a relay may publish again after a loss
+	ids    recent[ID]       // delivered, with the position it began at
+	events recent[handover] // delivered: a relay may publish again after a loss
+	era    uint64           // how often it has jumped; begins at 1
+}
+
+// handover is that an event was delivered in an era.
+type handover struct {
+	event string
+	era   uint64
+}
+
+// delivery is an event to hand out. If it was handed out before, only those
+// who came in a later era than that do not have it: where they began, it was
+// still to come.
+type delivery struct {
+	wire
+	before uint64 // the era of the last time, or 0
 }
 
 // judge compares a live message with the chain.
@@ -96,7 +111,7 @@ func (c *cursor) judge(w wire) verdict {
 		}
 		return ignore
 	case !c.pos.ID.Before(w.id):
-		if c.ids.has(w.id) {
+		if c.knows(w.id) {
 			return ignore
 		}
 		return heal
@@ -106,33 +121,41 @@ func (c *cursor) judge(w wire) verdict {
 	return heal // missed something, or one of the two is on a lost branch
 }
 
-// advance moves behind w, and reports whether its event is a new one.
-func (c *cursor) advance(w wire) bool {
+// advance moves behind w, and returns what to hand out.
+func (c *cursor) advance(w wire) delivery {
 	if w.kind == passing {
-		return true
+		return delivery{wire: w}
 	}
 	c.pos = Position{Epoch: w.epoch, ID: w.id}
 	c.ids.add(w.id)
-	if c.events.has(w.event) {
-		return false
+	d := delivery{wire: w}
+	if h := c.events.find(func(h handover) bool { return h.event == w.event }); h != nil {
+		d.before, h.era = h.era, c.era
+	} else {
+		c.events.add(handover{event: w.event, era: c.era})
 	}
-	c.events.add(w.event)
-	return true
+	return d
+}
+
+// knows reports whether c has been at id.
+func (c *cursor) knows(id ID) bool {
+	return c.ids.find(func(i ID) bool { return i == id }) != nil
 }
 
 // jump gives up continuity and goes on from p.
 func (c *cursor) jump(p Position) {
 	c.pos = p
+	c.era++
 	c.ids.clear()
 	c.ids.add(p.ID)
 }
 
 // step is what a read of the stream led to.
 type step struct {
-	reset   string // why continuity was lost, or empty
-	rewound bool   // the cursor stands on a lost branch; nothing was changed
-	fresh   []wire // to deliver, in order
-	settled bool   // the cursor stands at the newest position
+	reset   string     // why continuity was lost, or empty
+	rewound bool       // the cursor stands on a lost branch; nothing was changed
+	fresh   []delivery // in order
+	settled bool       // the cursor stands at the newest position
 }
 
 // absorb moves c along a snapshot read after its position.
@@ -151,7 +174,7 @@ func (c *cursor) absorb(s snapshot) step {
 	}
 	if len(s.entries) > 0 {
 		first := s.entries[0]
-		if first.prev != c.pos.ID && !c.ids.has(first.prev) && first.prev.Before(c.pos.ID) {
+		if first.prev != c.pos.ID && !c.knows(first.prev) && first.prev.Before(c.pos.ID) {
 			return step{rewound: true}
 		}
 	}
@@ -159,14 +182,12 @@ func (c *cursor) absorb(s snapshot) step {
 	for i, w := range s.entries {
 		// The second: a failover lost events that were delivered here, and
 		// nothing lies between w and what is left of them.
-		linked := w.prev == c.pos.ID || i == 0 && c.ids.has(w.prev)
+		linked := w.prev == c.pos.ID || i == 0 && c.knows(w.prev)
 		if !linked {
 			c.jump(Position{Epoch: s.epoch, ID: s.last})
 			return step{reset: ResetTrimmed, settled: true}
 		}
-		if c.advance(w) {
-			st.fresh = append(st.fresh, w)
-		}
+		st.fresh = append(st.fresh, c.advance(w))
 	}
 	if len(s.entries) == 0 {
 		c.jump(Position{Epoch: s.epoch, ID: s.last})
@@ -219,7 +240,7 @@ const remembered = 256
 
 // recent is the last values added, at most remembered. It grows as needed, so
 // that the cursor of a quiet channel stays small.
-type recent[T comparable] struct {
+type recent[T any] struct {
 	ring []T
 	next int
 }
@@ -233,6 +254,12 @@ func (r *recent[T]) add(v T) {
 	r.next = (r.next + 1) % remembered
 }
 
-func (r *recent[T]) has(v T) bool { return slices.Contains(r.ring, v) }
+// find returns the place of a value, until the next add.
+func (r *recent[T]) find(is func(T) bool) *T {
+	if i := slices.IndexFunc(r.ring, is); i >= 0 {
+		return &r.ring[i]
+	}
+	return nil
+}
 
 func (r *recent[T]) clear() { r.ring, r.next = nil, 0 }

@@ -19,8 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// The model is quick: try it harder than rapid does by default.
-	if err := flag.Set("rapid.checks", "5000"); err != nil {
+	// The models are quick: try them harder than rapid does by default.
+	if err := flag.Set("rapid.checks", "20000"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m, dialling)

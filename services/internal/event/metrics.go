@@ -18,6 +18,8 @@ type metrics struct {
 	gaps      metric.Int64Counter     // by cause
 	resets    metric.Int64Counter     // by reason
 	sessions  metric.Int64Counter     // by why it ended
+	drops     metric.Int64Counter     // by cause
+	lag       metric.Float64Histogram // of pub/sub
 	delay     metric.Float64Histogram // from the event to its publication
 	pending   metric.Int64Gauge       // what the relay saw waiting
 	refused   metric.Int64Counter
@@ -29,7 +31,7 @@ func newMetrics(p metric.MeterProvider) (*metrics, error) {
 	}
 	m := p.Meter("github.com/crewbeat/crewbeat/services/internal/event")
 	var ms metrics
-	var errs [7]error
+	var errs [9]error
 	ms.published, errs[0] = m.Int64Counter("event.published", metric.WithDescription("Events published, by event, class and result."))
 	ms.gaps, errs[1] = m.Int64Counter("event.gaps", metric.WithDescription("Reads of a stream because deliveries were not evidently in order, by cause."))
 	ms.resets, errs[2] = m.Int64Counter("event.resets", metric.WithDescription("Channels whose continuity was lost, by reason."))
@@ -37,6 +39,9 @@ func newMetrics(p metric.MeterProvider) (*metrics, error) {
 	ms.delay, errs[4] = m.Float64Histogram("event.publish.delay", metric.WithUnit("s"), metric.WithDescription("Time from an event to its publication by the relay."))
 	ms.pending, errs[5] = m.Int64Gauge("event.relay.pending", metric.WithDescription("Events that the last batch of the relay held."))
 	ms.refused, errs[6] = m.Int64Counter("event.relay.refused", metric.WithDescription("Events of the outbox that can never be published."))
+	ms.drops, errs[7] = m.Int64Counter("event.pubsub.drops", metric.WithDescription("Pub/sub messages not passed on as they came, by cause: overflow (the stream is read instead), unfollowed, unreadable."))
+	ms.lag, errs[8] = m.Float64Histogram("event.pubsub.lag", metric.WithUnit("s"), metric.WithDescription("Time from the publication of an event to its arrival by pub/sub."),
+		metric.WithExplicitBucketBoundaries(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("create instrument: %w", err)
@@ -66,6 +71,17 @@ func (m *metrics) ended(ctx context.Context, err error) {
 
 func (m *metrics) gap(ctx context.Context, cause string) {
 	m.gaps.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", cause)))
+}
+
+// drop counts a message that was not passed on as it came.
+func (m *metrics) drop(ctx context.Context, cause string) {
+	m.drops.Add(ctx, 1, metric.WithAttributes(attribute.String("cause", cause)))
+}
+
+// heard measures how long a message was on its way; an id begins with the
+// time of its publication, as its publisher saw it.
+func (m *metrics) heard(ctx context.Context, id ID, now time.Time) {
+	m.lag.Record(ctx, max(0, float64(now.UnixMilli()-int64(id.Ms))/1e3)) //nolint:gosec // milliseconds of this age fit
 }
 
 func (m *metrics) reset(ctx context.Context, reason string) {

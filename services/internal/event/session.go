@@ -242,12 +242,17 @@ func (b *Redis) message(m *redis.Message) {
 	}
 	ch := b.lookup(name)
 	if ch == nil {
+		b.metrics.drop(b.ctx, "unfollowed")
 		return
 	}
 	w, err := parseWire([]byte(m.Payload))
 	if err != nil {
+		b.metrics.drop(b.ctx, "unreadable")
 		b.o.Log.Error("message dropped", slog.String("channel", Template(name)), slog.Any("error", err))
 		return
+	}
+	if w.kind == stored {
+		b.metrics.heard(b.ctx, w.id, b.o.Now())
 	}
 	ch.live(w)
 }
