@@ -161,7 +161,7 @@ func (c *Cache[K, V]) servedBy(r *record, key K) (it *item[K, V], due *record) {
 	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) {
 		return nil, nil
 	}
-	if now := c.s.time.nanos(); now >= r.refresh.Load() {
+	if now := c.s.time.lately(); now >= r.refresh.Load() {
 		if now >= r.expires {
 			return nil, nil
 		}

@@ -107,3 +107,6 @@ func (c *Cache[K, V]) flying() (n int) {
 	}
 	return n
 }
+
+// ClockIsKept reports whether hits read a clock that a timer advances.
+func (s *Store) ClockIsKept() bool { return s.time.keeping.Load() }

@@ -340,6 +340,7 @@ func (s *Store) Close(ctx context.Context) error {
 	if s.l1 != nil {
 		s.l1.close()
 	}
+	s.time.stop()
 	s.hooks.close(ctx)
 	return err
 }
