@@ -4,54 +4,74 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
-// bulkSize is how many keys go into one round trip. It bounds how long Redis
-// and its other clients are kept, and what is lost with a connection.
-const bulkSize = 256
+const (
+	// bulkSize is how many keys go into one round trip. It bounds how long Redis
+	// and its other clients are kept, and what is lost with a connection.
+	bulkSize = 256
+	// bulkTags is the same for tags, which are short.
+	bulkTags = 1024
+)
 
 // GetMany returns the values of those keys that memory or Redis has, asking
-// Redis for many in one round trip. Keys that neither has, or that are cached
-// as [ErrNotFound], are not in the map. Each key is read as by Get: concurrent
+// Redis for up to 256 in one round trip, and for the versions of all their tags
+// that are not known in another. Keys that neither has, or that are cached as
+// [ErrNotFound], are not in the map. Each key is read as by Get: concurrent
 // calls share reads key by key, and a write in between is never undone.
 //
-// After an error the map has the values that were found nevertheless. Without
-// a memory tier the tags of each entry cost a round trip of their own.
+// After an error the map has the values that were found nevertheless.
 func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...EntryOption) (map[K]V, error) {
 	found := make(map[K]V, len(keys))
 	o := c.defaults.with(opts)
+	if err := c.checkMany(keys, &o); err != nil {
+		return found, fmt.Errorf("get many %s: %w", c.name, err)
+	}
+	remote := c.s.l2 != nil && !o.skipL2
 	var ask []seat[K, V]
-	seen := make(map[K]struct{}, len(keys))
 	for _, key := range keys {
-		if err := c.check(key, &o); err != nil {
-			return found, fmt.Errorf("get many %s: %w", c.name, err)
-		}
-		if _, ok := seen[key]; ok {
-			continue
-		}
-		seen[key] = struct{}{}
-		s := seat[K, V]{key: key, hash: c.hash(key)}
-		it, suspect := c.look(s.hash, key, opts)
-		if it == nil {
-			s.suspect = suspect
-			ask = append(ask, s)
-		} else if v, err := c.open(it); err == nil {
-			found[key] = v
+		h := c.hash(key)
+		it, suspect := c.look(h, key, opts)
+		switch {
+		case it != nil:
+			c.openInto(found, it)
+		case remote:
+			if ask == nil {
+				ask = make([]seat[K, V], 0, len(keys))
+			}
+			ask = append(ask, seat[K, V]{key: key, hash: h, suspect: suspect})
 		}
 	}
-	if c.s.l2 == nil || o.skipL2 {
-		return found, nil
-	}
-	var errs []error
 	for batch := range slices.Chunk(ask, bulkSize) {
 		if err := c.getBatch(ctx, batch, &o, found); err != nil {
-			errs = append(errs, fmt.Errorf("get many %s: %w", c.name, err))
-			break // it would be the same for the rest
+			return found, fmt.Errorf("get many %s: %w", c.name, err) // it would be the same for the rest
 		}
 	}
-	return found, errors.Join(errs...)
+	return found, nil
+}
+
+// checkMany refuses a call that cannot be served.
+func (c *Cache[K, V]) checkMany(keys []K, o *entryConfig) error {
+	if c.s.isClosed() {
+		return ErrClosed
+	}
+	var zero K
+	if reflect.TypeFor[K]().Kind() == reflect.String && slices.Contains(keys, zero) {
+		return ErrKey
+	}
+	return o.validate()
+}
+
+// openInto gives the caller an item, unless it says that there is no value.
+func (c *Cache[K, V]) openInto(found map[K]V, it *item[K, V]) {
+	if v, err := c.open(it); err == nil {
+		found[it.key] = v
+	}
 }
 
 // seat is a call's place in the flight of one key.
@@ -59,8 +79,76 @@ type seat[K Key, V any] struct {
 	key     K
 	hash    uint64
 	f       *flight[K, V]
-	joined  bool
+	joined  bool    // another call's flight
 	suspect *record // read again whole: it shares the round trip
+
+	skey, full string // in Redis
+	bulkSeat
+}
+
+// group is the flights that one call starts: they share a goroutine, a context
+// and round trips, but each is of its own key, with its own waiters and fence.
+type group struct {
+	left   atomic.Int64 // flights that somebody waits for, and one until all have boarded
+	cancel context.CancelFunc
+	tagGen uint64
+	began  time.Time
+	done   chan struct{} // shared by the flights that land together
+}
+
+func (g *group) leave() {
+	if g.left.Add(-1) == 0 {
+		g.cancel()
+	}
+}
+
+// newGroup begins a group. Its context ends when nobody waits for any of its
+// flights; end must be called when all have landed.
+func (c *Cache[K, V]) newGroup(ctx context.Context) (g *group, gctx context.Context, end func(), err error) {
+	if !c.s.begin() {
+		return nil, nil, nil, ErrClosed
+	}
+	gctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := c.s.onEnd(cancel)
+	g = &group{cancel: cancel, tagGen: c.s.tagGen.Load(), began: time.Now(), done: make(chan struct{})}
+	g.left.Store(1)
+	return g, gctx, func() {
+		unhook()
+		cancel()
+		c.s.loads.Done()
+	}, nil
+}
+
+// sit joins the key's flight or, in the room that has been made for it, opens
+// one. It reports whether the group already has a flight of the key.
+func (c *Cache[K, V]) sit(ctx context.Context, s *seat[K, V], room *flight[K, V], g *group, loads, share bool) (twice bool) {
+	st := c.s.stripes.of(s.hash)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	m := c.flights[s.hash%stripeCount].of(loads)
+	if f := (*m)[s.key]; f != nil {
+		if f.group == g {
+			return true
+		}
+		if share && f.joinable(c.s) {
+			f.waiters++
+			f.hurry(ctx)
+			c.m.coalesced.Add(1)
+			s.f, s.joined = f, true
+			return false
+		}
+		if !f.shut {
+			f.spoilt = always
+		}
+	}
+	g.left.Add(1)
+	room.group, room.tagGen, room.began = g, g.tagGen, g.began
+	s.f = room
+	if *m == nil {
+		*m = make(map[K]*flight[K, V])
+	}
+	(*m)[s.key] = room
+	return false
 }
 
 // getBatch reads keys that memory does not have.
@@ -68,20 +156,19 @@ func (c *Cache[K, V]) getBatch(ctx context.Context, batch []seat[K, V], o *entry
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	rctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := c.s.onEnd(cancel)
-	var left atomic.Int64 // flights of this batch that somebody waits for
-	leave := func() {
-		if left.Add(-1) == 0 {
-			cancel()
-		}
+	g, gctx, end, err := c.newGroup(ctx)
+	if err != nil {
+		return err
 	}
-	left.Store(1) // until all have boarded
-	var seats, own []seat[K, V]
-	var err error
-	for _, s := range batch {
-		if err = c.sit(&s, leave, &left); err != nil {
-			break
+	rooms := make([]flight[K, V], len(batch))
+	seats := make([]*seat[K, V], 0, len(batch))
+	own := make([]*seat[K, V], 0, len(batch))
+	leave := g.leave
+	for i := range batch {
+		s := &batch[i]
+		rooms[i].done, rooms[i].cancel, rooms[i].waiters = g.done, leave, 1
+		if c.sit(ctx, s, &rooms[i], g, false, true) {
+			continue
 		}
 		seats = append(seats, s)
 		if !s.joined {
@@ -90,179 +177,164 @@ func (c *Cache[K, V]) getBatch(ctx context.Context, batch []seat[K, V], o *entry
 	}
 	opts := *o
 	go func() {
-		defer cancel()
-		defer unhook()
-		c.readBatch(rctx, own, &opts)
+		defer end()
+		c.readBatch(gctx, g, own, &opts)
 	}()
-	leave()
+	g.leave()
 	for _, s := range seats {
-		if _, _, werr := c.await(ctx, s.hash, s.key, s.f, o, false); werr != nil {
-			err = werr // and so it is for the rest, who leave at once
-			continue
-		}
-		it, ferr := s.f.it, s.f.err
-		if s.joined && s.f.unsure { // it may be from before this call: ask alone
-			v, jerr := c.join(ctx, s.hash, s.key, o, nil, nil)
-			if jerr == nil {
-				found[s.key] = v
+		if !s.f.hasLanded() {
+			if _, _, werr := c.await(ctx, s.hash, s.key, s.f, o, false); werr != nil {
+				err = werr // and so it is for the rest, who leave at once
 				continue
 			}
-			it, ferr = nil, jerr
 		}
-		if it != nil {
-			if v, oerr := c.open(it); oerr == nil {
+		if s.joined && s.f.unsure { // it may be from before this call: ask alone
+			v, jerr := c.join(ctx, s.hash, s.key, o, nil, nil)
+			switch {
+			case jerr == nil:
 				found[s.key] = v
+			case !errors.Is(jerr, ErrMiss) && !errors.Is(jerr, ErrNotFound):
+				err = jerr
 			}
-		} else if !errors.Is(ferr, ErrMiss) && !errors.Is(ferr, ErrNotFound) {
+			continue
+		}
+		switch ferr := s.f.err; {
+		case ferr == nil:
+			c.openInto(found, s.f.it)
+		case !errors.Is(ferr, ErrMiss):
 			err = ferr
 		}
 	}
 	return err
 }
 
-// sit joins the key's read or opens one, which the batch then flies.
-func (c *Cache[K, V]) sit(s *seat[K, V], leave func(), left *atomic.Int64) error {
-	st := c.s.stripes.of(s.hash)
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	m := c.flights[s.hash%stripeCount].of(false)
-	f := (*m)[s.key]
-	if f != nil && f.joinable(c.s) {
-		f.waiters++
-		c.m.coalesced.Add(1)
-		s.f, s.joined = f, true
-		return nil
-	}
-	if !c.s.begin() {
-		return ErrClosed
-	}
-	if f != nil {
-		f.spoilt = always
-	}
-	left.Add(1)
-	s.f = c.newFlight(leave)
-	s.f.waiters = 1
-	if *m == nil {
-		*m = make(map[K]*flight[K, V])
-	}
-	(*m)[s.key] = s.f
-	return nil
-}
-
-// readBatch flies the batch's own flights and lands each of them.
-func (c *Cache[K, V]) readBatch(ctx context.Context, own []seat[K, V], o *entryConfig) {
-	full := make([]string, len(own))
-	for i, s := range own {
-		full[i] = c.s.l2.dataKey(c.name, keyString(s.key))
-	}
+// readBatch flies a group of reads, which land together.
+func (c *Cache[K, V]) readBatch(ctx context.Context, g *group, own []*seat[K, V], o *entryConfig) {
+	defer func() {
+		p := recover()
+		for _, s := range own {
+			if s.f.it == nil && s.f.err == nil {
+				s.f.err = &PanicError{Value: p, Stack: debug.Stack()}
+				st := c.s.stripes.of(s.hash)
+				st.mu.Lock()
+				c.unlist(s.hash, s.key, s.f, false)
+				st.mu.Unlock()
+			}
+		}
+		close(g.done)
+	}()
 	epoch := c.s.coherent()
-	var entries [][]byte
-	var err error
-	if len(own) > 0 {
-		entries, err = c.s.l2.getMany(ctx, full)
+	entries, err := c.fetchEntries(ctx, own)
+	var answers []answer[K, V]
+	if err == nil {
+		answers = c.decodeMany(ctx, own, entries, o, epoch)
 	}
 	for i, s := range own {
-		func() {
-			defer c.s.loads.Done()
-			defer c.land(s.hash, s.key, s.f, false)
-			if err != nil && !errors.Is(err, ErrUnavailable) {
-				s.f.err = err
-				return
+		f := s.f
+		var r *record
+		switch {
+		case err != nil && !errors.Is(err, ErrUnavailable):
+			f.err = err
+		case err != nil && s.suspect != nil:
+			f.it = s.suspect.item.(*item[K, V])
+		case err != nil:
+			f.err = ErrMiss
+		default:
+			f.it, r, f.err = answers[i].it, answers[i].r, answers[i].err
+			c.verdict(s, &answers[i])
+			f.unsure = f.it != nil && c.s.l1 == nil
+			if f.it == nil && f.err == nil {
+				f.err = ErrMiss
 			}
-			s.f.err = ErrMiss
-			if err != nil {
-				if s.suspect != nil {
-					s.f.it, s.f.err = s.suspect.item.(*item[K, V]), nil
-				}
-				return
-			}
-			it, r, _ := c.decode(ctx, full[i], keyString(s.key), s.key, entries[i], o, epoch)
-			if s.suspect != nil && (it == nil || r.version != s.suspect.version) {
-				c.dropSuspect(s.hash, s.suspect)
-			}
-			if it == nil {
-				c.m.l2Misses.Add(1)
-				return
-			}
-			c.m.l2Hits.Add(1)
-			s.f.unsure = c.s.l1 == nil
-			c.keep(s.hash, s.f, r, o)
-			s.f.it, s.f.err = it, nil
-		}()
+		}
+		st := c.s.stripes.of(s.hash)
+		st.mu.Lock()
+		if f.err == nil && r != nil {
+			c.keepLocked(s.hash, f, r, o)
+		}
+		c.unlist(s.hash, s.key, f, false)
+		st.mu.Unlock()
 	}
 }
 
-// SetMany stores values as Set does, each with a version and a message of its
-// own, in as few round trips as may be. It is no transaction: after an error
-// some may be stored, and the error has the cause of each key that is not.
-func (c *Cache[K, V]) SetMany(ctx context.Context, values map[K]V, opts ...EntryOption) error {
-	o := c.defaults.with(opts)
-	var errs []error
-	keys := make([]K, 0, len(values))
-	for key := range values {
-		if err := c.check(key, &o); err != nil {
-			return fmt.Errorf("set many %s: %w", c.name, err)
-		}
-		keys = append(keys, key)
+// fetchEntries reads what Redis has of the seats' keys.
+func (c *Cache[K, V]) fetchEntries(ctx context.Context, seats []*seat[K, V]) ([][]byte, error) {
+	if len(seats) == 0 {
+		return nil, nil
 	}
-	for batch := range slices.Chunk(keys, bulkSize) {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, fmt.Errorf("set many %s: %w", c.name, err))...)
-		}
-		errs = append(errs, c.setBatch(ctx, batch, values, &o)...)
+	full := make([]string, len(seats))
+	for i, s := range seats {
+		s.skey = keyString(s.key)
+		s.full = c.s.l2.dataKey(c.name, s.skey)
+		full[i] = s.full
 	}
-	return errors.Join(errs...)
+	return c.s.l2.getMany(ctx, full)
 }
 
-func (c *Cache[K, V]) setBatch(ctx context.Context, keys []K, values map[K]V, o *entryConfig) (errs []error) {
-	type write struct {
-		it   *item[K, V]
-		p    placement
-		h    uint64
-		skey string
+// verdict counts an answer of Redis, and drops from memory what Redis does not
+// have any more.
+func (c *Cache[K, V]) verdict(s *seat[K, V], a *answer[K, V]) {
+	if a.it == nil {
+		c.m.l2Misses.Add(1)
+	} else {
+		c.m.l2Hits.Add(1)
 	}
-	snapshot := c.place(ctx, o, o.ttl)
-	var writes []write
-	var calls []*call
-	for _, key := range keys {
-		w := write{it: &item[K, V]{key: key, value: values[key]}, p: snapshot, h: c.hash(key)}
-		if c.clone != nil {
-			w.it.value = c.clone(w.it.value)
-		}
-		w.p.expire(c.s, o, o.effectiveTTL(false), o.failSafe) // jitter differs
-		if c.s.l2 == nil || o.skipL2 {
-			c.keepSet(w.h, w.it, &w.p, c.s.tick(), false)
-			continue
-		}
-		w.skey = keyString(key)
-		raw, err := c.encode(w.it)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("set %s: %w", c.name, err), c.Delete(ctx, key))
-			continue
-		}
-		writes = append(writes, w)
-		calls = append(calls, c.s.l2.setCall(c.name, w.skey, c.entry(w.skey, raw, false, &w.p, 1), w.p.ttl+w.p.grace, c.versionOf(w.h, w.skey)))
+	if s.suspect != nil && (a.it == nil || a.r.version != s.suspect.version) {
+		c.dropSuspect(s.hash, s.suspect)
 	}
-	if len(calls) == 0 {
-		return errs
+}
+
+// answer is what decode makes of an entry.
+type answer[K Key, V any] struct {
+	it       *item[K, V]
+	r        *record
+	unwanted uint64
+	err      error // of the cache's own functions
+}
+
+// decodeMany is decode for a batch. The versions of all tags are read in one
+// round trip, if they are to be read at all.
+func (c *Cache[K, V]) decodeMany(ctx context.Context, seats []*seat[K, V], entries [][]byte, o *entryConfig, epoch uint64) []answer[K, V] {
+	answers := make([]answer[K, V], len(seats))
+	if len(seats) == 0 {
+		return answers
 	}
-	err := ErrUnavailable
-	if cause := gaveUp(ctx); !snapshot.known && cause != nil {
-		err = fmt.Errorf("%w: %w", errCaller, cause)
-	}
-	if snapshot.known {
-		err = c.s.l2.do(ctx, "setmany", func(ctx context.Context) error { return runAll(ctx, c.s.l2.c, calls) })
-	}
-	for i := range writes {
-		w := &writes[i]
-		version, failed := uint64(0), err
-		if cmd := calls[i].cmd; cmd != nil && cmd.Err() == nil {
-			version, failed = 0, nil
-			if version, failed = cmd.Uint64(); failed != nil {
-				failed = fmt.Errorf("%w: %w", ErrUnavailable, failed)
+	sound := make([]unchecked, len(seats))
+	cells := []*tagCell{c.ns}
+	var seen map[*tagCell]struct{}
+	for i, s := range seats {
+		u := &sound[i]
+		answers[i].unwanted = c.examine(u, s.full, s.skey, entries[i], o, epoch)
+		for _, t := range u.p.tags {
+			if _, ok := seen[t.cell]; ok {
+				continue
 			}
+			if seen == nil {
+				seen = make(map[*tagCell]struct{}, len(seats))
+			}
+			seen[t.cell] = struct{}{}
+			cells = append(cells, t.cell)
 		}
-		errs = append(errs, c.settle(w.h, w.it, &w.p, w.skey, version, failed))
 	}
-	return errs
+	for batch := range slices.Chunk(cells, bulkTags) {
+		if c.s.current(ctx, batch) != nil {
+			return answers // cannot be known to be valid
+		}
+	}
+	for i, s := range seats {
+		if sound[i].e != nil {
+			c.concludeInto(&answers[i], &sound[i], s, o)
+		}
+	}
+	return answers
+}
+
+// concludeInto contains a panic of one value's functions.
+func (c *Cache[K, V]) concludeInto(a *answer[K, V], u *unchecked, s *seat[K, V], o *entryConfig) {
+	defer func() {
+		if p := recover(); p != nil {
+			*a = answer[K, V]{err: &PanicError{Value: p, Stack: debug.Stack()}}
+		}
+	}()
+	a.it, a.r, a.unwanted = c.conclude(u, s.skey, s.key, o, a.unwanted)
 }

@@ -29,8 +29,7 @@ func (o *entryConfig) refreshAt(soft int64, ttl, cost time.Duration) int64 {
 
 // renew starts a load of a value that is fresh still, unless one is under way.
 func (c *Cache[K, V]) renew(ctx context.Context, h uint64, key K, r *record, load Loader[K, V], opts []EntryOption) {
-	now, at := c.s.time.nanos(), r.refresh.Load()
-	if now < at || !r.refresh.CompareAndSwap(at, min(now+int64(eagerPause), r.expires)) {
+	if !c.claim(r) {
 		return // another caller has started it
 	}
 	o := c.defaults.with(opts)
@@ -53,6 +52,12 @@ func (c *Cache[K, V]) renew(ctx context.Context, h uint64, key K, r *record, loa
 		*m = make(map[K]*flight[K, V])
 	}
 	(*m)[key] = f
+}
+
+// claim reports whether the caller is the one to renew what is due.
+func (c *Cache[K, V]) claim(r *record) bool {
+	now, at := c.s.time.nanos(), r.refresh.Load()
+	return now >= at && r.refresh.CompareAndSwap(at, min(now+int64(eagerPause), r.expires))
 }
 
 // reload loads a value that must be newer than version, unless another process

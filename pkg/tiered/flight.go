@@ -38,8 +38,20 @@ type flight[K Key, V any] struct {
 	early   bool        // it renews what is fresh still; flight's goroutine only
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
 	reaper  *time.Timer // stripe's lock
+	group   *group      // of flights that a bulk call started together; else nil
+	urgent  bool        // stripe's lock: see hurry
+	urge    func()      // stripe's lock
 	it      *item[K, V]
 	err     error
+}
+
+func (f *flight[K, V]) hasLanded() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // always spoils a flight whatever it brings.
@@ -156,6 +168,7 @@ func (c *Cache[K, V]) board(ctx context.Context, h uint64, key K, o *entryConfig
 	if share {
 		if f = (*m)[key]; f != nil && f.joinable(c.s) {
 			f.waiters++
+			f.hurry(ctx)
 			c.m.coalesced.Add(1)
 			return f, true, nil
 		}
@@ -246,6 +259,14 @@ func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 	}
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
+	c.unlist(h, key, f, loads)
+	st.mu.Unlock()
+	close(f.done)
+}
+
+// unlist takes a flight that has its result off the list. It needs the
+// stripe's lock.
+func (c *Cache[K, V]) unlist(h uint64, key K, f *flight[K, V], loads bool) {
 	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
 		delete(m, key)
 	}
@@ -253,8 +274,6 @@ func (c *Cache[K, V]) land(h uint64, key K, f *flight[K, V], loads bool) {
 	if f.reaper != nil {
 		f.reaper.Stop()
 	}
-	st.mu.Unlock()
-	close(f.done)
 }
 
 // keep puts a flight's result into memory unless something newer was written
@@ -265,6 +284,11 @@ func (c *Cache[K, V]) keep(h uint64, f *flight[K, V], r *record, o *entryConfig)
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	c.keepLocked(h, f, r, o)
+}
+
+func (c *Cache[K, V]) keepLocked(h uint64, f *flight[K, V], r *record, o *entryConfig) {
+	st := c.s.stripes.of(h)
 	switch {
 	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
 		c.m.fenced.Add(1)

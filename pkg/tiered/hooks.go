@@ -274,6 +274,11 @@ func (s *Store) recovered(began time.Time, before uint64) {
 
 // loaded counts the end of a loader's call.
 func (c *Cache[K, V]) loaded(ctx context.Context, key K, took time.Duration, err error) {
+	c.loadedMany(ctx, []K{key}, took, err)
+}
+
+// loadedMany counts one call for many keys, and tells of each.
+func (c *Cache[K, V]) loadedMany(ctx context.Context, keys []K, took time.Duration, err error) {
 	failed := err != nil && !errors.Is(err, ErrNotFound)
 	if failed {
 		c.m.loadErrors.Add(1)
@@ -285,7 +290,10 @@ func (c *Cache[K, V]) loaded(ctx context.Context, key K, took time.Duration, err
 	if failed {
 		f = h.OnLoadError
 	}
-	if f != nil {
+	if f == nil {
+		return
+	}
+	for _, key := range keys {
 		tell(h, f, LoadEvent{Namespace: c.name, Key: keyString(key), Duration: took, Err: err})
 	}
 }

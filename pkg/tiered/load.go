@@ -97,6 +97,14 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 	inL2 := token != 0
 	if !inL2 {
 		token = c.s.tick()
+		done, r, err := c.turn(ctx, h, f, key, o)
+		switch {
+		case err != nil:
+			return nil, err
+		case r != nil:
+			return r.item.(*item[K, V]), nil
+		}
+		defer done()
 	}
 	p := c.place(ctx, o, o.ttl)
 	f.refs.Store(&p)
@@ -217,7 +225,7 @@ func (c *Cache[K, V]) call(ctx context.Context, key K, loader Loader[K, V], l *L
 		c.loaded(ctx, key, time.Since(began), err)
 		endSpan(span, err, ErrNotFound)
 	}()
-	v, err = loader(ctx, key, l)
+	v, err = loader(context.WithValue(ctx, underLoad{}, true), key, l)
 	ended = true
 	return v, err
 }

@@ -23,6 +23,8 @@ type metrics struct {
 	gaps                       atomic.Uint64
 	opened                     atomic.Uint64
 	replayed                   atomic.Uint64
+	queued                     atomic.Uint64
+	queue                      atomic.Int64
 
 	loadTime, tripTime metric.Float64Histogram
 	registration       metric.Registration
@@ -96,6 +98,8 @@ func (s *Store) readings() []reading {
 		{name: "tiered.messages", unit: "{message}", help: "Invalidations received from other processes.", read: count(&m.received)},
 		{name: "tiered.gaps", unit: "{gap}", help: "Times that invalidations of other processes may have been missed.", read: count(&m.gaps)},
 		{name: "tiered.replayed", unit: "{write}", help: "Lost writes that Redis was told of later.", read: count(&m.replayed)},
+		{name: "tiered.queued", unit: "{load}", help: "Loads that waited for their turn while Redis was away.", read: count(&m.queued)},
+		{name: "tiered.queue", unit: "{load}", help: "Loads that wait for their turn while Redis is away.", gauge: true, read: m.queue.Load},
 		{name: "tiered.breaker.opened", unit: "{time}", help: "Times that the breaker opened.", read: count(&m.opened)},
 		{name: "tiered.hooks.dropped", unit: "{event}", help: "Events that no hook was told of, for the queue was full.", read: count(&s.hooks.dropped)},
 		{name: "tiered.hooks.panics", unit: "{panic}", help: "Hooks that panicked.", read: count(&s.hooks.panics)},

@@ -25,6 +25,7 @@ const (
 	DefaultNegativeTTL = 10 * time.Second
 	DefaultL2Timeout   = 250 * time.Millisecond
 	DefaultLease       = 30 * time.Second
+	DefaultOutageLoads = 64 // with Redis; without it there is no bound
 )
 
 // Clock tells the time. The zero Store uses the system's; tests may use
@@ -45,6 +46,7 @@ type config struct {
 	tracers   trace.TracerProvider
 	meters    metric.MeterProvider
 	clock     Clock
+	turns     *int // nil: the default
 	hooks     Hooks
 }
 
@@ -93,6 +95,18 @@ func WithMeterProvider(p metric.MeterProvider) Option { return func(o *config) {
 // background work still use the system's.
 func WithClock(c Clock) Option { return func(o *config) { o.clock = c } }
 
+// WithOutageLoads bounds how many loaders run at once in this process while
+// Redis is away: then no lease and no entry in Redis keep loads from the source,
+// and a cache's outage must not become the database's. A bulk load counts as one.
+// Loads beyond it take turns in the order of their coming; those for which
+// [FailSafe] has a value from before serve that instead of waiting, and every
+// caller waits only as long as its context and [Timeouts] allow. What a loader
+// loads in turn, with the context it was given, needs no turn of its own.
+//
+// Zero means no bound. The default is 64 in a store with Redis, and no bound in
+// one without; given, it holds there too, for all loads.
+func WithOutageLoads(n int) Option { return func(o *config) { o.turns = &n } }
+
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func newConfig(opts []Option) (config, error) {
@@ -115,6 +129,15 @@ func newConfig(opts []Option) (config, error) {
 	}
 	if isNil(o.redis) {
 		o.redis = nil
+	}
+	if o.turns == nil {
+		o.turns = new(int)
+		if o.redis != nil {
+			*o.turns = DefaultOutageLoads
+		}
+	}
+	if *o.turns < 0 {
+		errs = append(errs, fmt.Errorf("outage loads %d: want 0 (no bound) or more", *o.turns))
 	}
 	if o.log == nil {
 		o.log = slog.New(slog.DiscardHandler)

@@ -83,64 +83,98 @@ func (c *Cache[K, V]) dropSuspect(h uint64, r *record) {
 // version is of no use. Whatever is wrong with an entry, it is a miss. One that
 // is past its TTL has no item, but a record if it may be served stale.
 func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, epoch uint64) (it *item[K, V], r *record, unwanted uint64) {
-	if len(b) == 0 {
-		return nil, nil, 0
-	}
-	unwanted = min(peekVersion(b), maxVersion)
-	now := c.s.l2.now()
-	future := uint64(now + dayMicros)
-	e, reason := c.accept(b, full, future)
-	if reason != "" {
-		c.refuse(skey, unwanted, reason)
+	var u unchecked
+	if unwanted = c.examine(&u, full, skey, b, o, epoch); u.e == nil {
 		return nil, nil, unwanted
 	}
-	if floor := c.s.lost.floor(c.name, skey); e.tombstone() || e.version <= floor {
-		return nil, nil, max(unwanted, floor)
-	}
-	// A future-dated entry counts as just written and gets no extra life.
-	left := min(e.soft-now, e.soft-int64(e.version))
-	grace := time.Duration(e.hard-e.soft) * time.Microsecond
-	if keep := min(grace, o.failSafe); left+int64(keep/time.Microsecond) <= 0 {
-		return nil, nil, unwanted
-	}
-	p := placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1}
-	cells := []*tagCell{c.ns}
-	for _, t := range e.tags {
-		cell := c.s.tags.get(tagKey(c.s.prefix, t.name), c.s.tick)
-		cells = append(cells, cell)
-		p.tags = append(p.tags, tagRef{cell: cell, version: t.version})
+	cells := make([]*tagCell, 1, 1+len(u.p.tags))
+	cells[0] = c.ns
+	for _, t := range u.p.tags {
+		cells = append(cells, t.cell)
 	}
 	if c.s.current(ctx, cells) != nil {
 		return nil, nil, unwanted // cannot be known to be valid
 	}
-	for _, ref := range append(p.tags, p.ns) {
-		// Somebody has seen a newer version than this process was told of yet.
-		if ref.version > ref.cell.version.Load() && ref.version < future {
-			ref.cell.raise(ref.version)
-		}
-		if !ref.valid() {
-			return nil, nil, unwanted
-		}
+	return c.conclude(&u, skey, key, o, unwanted)
+}
+
+// unchecked is an entry that is sound, and whose tags are to be checked.
+type unchecked struct {
+	e    *wireEntry // nil if the entry is of no use
+	p    placement
+	left int64 // µs of its TTL
+	now  int64 // µs of Redis's clock
+}
+
+// examine decides what an entry alone tells.
+func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entryConfig, epoch uint64) (unwanted uint64) {
+	if len(b) == 0 {
+		return 0
 	}
-	if left <= 0 && e.negative() {
-		return nil, nil, unwanted
+	unwanted = min(peekVersion(b), maxVersion)
+	now := c.s.l2.now()
+	e, reason := c.accept(b, full, uint64(now+dayMicros))
+	if reason != "" {
+		c.refuse(skey, unwanted, reason)
+		return unwanted
+	}
+	if floor := c.s.lost.floor(c.name, skey); e.tombstone() || e.version <= floor {
+		return max(unwanted, floor)
+	}
+	// A future-dated entry counts as just written and gets no extra life.
+	left := min(e.soft-now, e.soft-int64(e.version))
+	grace := time.Duration(e.hard-e.soft) * time.Microsecond
+	keep := min(grace, o.failSafe)
+	if left+int64(keep/time.Microsecond) <= 0 || left <= 0 && e.negative() {
+		return unwanted
+	}
+	u.e, u.left, u.now = e, left, now
+	u.p = placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1, grace: grace}
+	if len(e.tags) > 0 {
+		u.p.tags = make([]tagRef, len(e.tags))
+	}
+	for i, t := range e.tags {
+		u.p.tags[i] = tagRef{cell: c.s.tags.get(tagKey(c.s.prefix, t.name), c.s.tick), version: t.version}
+	}
+	return unwanted
+}
+
+// conclude decides what remains, once the tags are as current as they can be.
+func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig, version uint64) (it *item[K, V], r *record, unwanted uint64) {
+	e, p := u.e, &u.p
+	if !c.agrees(p.ns, u.now) {
+		return nil, nil, version
+	}
+	for _, ref := range p.tags {
+		if !c.agrees(ref, u.now) {
+			return nil, nil, version
+		}
 	}
 	it = &item[K, V]{key: key, missing: e.negative()}
 	if !it.missing {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
-			c.refuse(skey, unwanted, CorruptValue)
-			return nil, nil, unwanted
+			c.refuse(skey, version, CorruptValue)
+			return nil, nil, version
 		}
 	}
-	ttl := time.Duration(left) * time.Microsecond
+	ttl := time.Duration(u.left) * time.Microsecond
 	mono := c.s.time.nanos()
-	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+grace)
+	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+p.grace)
 	p.refresh = o.refreshAt(p.soft, time.Duration(e.soft-int64(e.version))*time.Microsecond, time.Duration(e.cost)*time.Microsecond)
-	r = c.record(it, &p, e.version, true)
-	if left <= 0 {
-		return nil, r, unwanted
+	r = c.record(it, p, e.version, true)
+	if u.left <= 0 {
+		return nil, r, version
 	}
 	return it, r, 0
+}
+
+// agrees reports whether an entry's tag is as it is now. The entry may show
+// that somebody has seen a newer version than this process was told of yet.
+func (c *Cache[K, V]) agrees(ref tagRef, now int64) bool {
+	if ref.version > ref.cell.version.Load() && ref.version < uint64(now+dayMicros) {
+		ref.cell.raise(ref.version)
+	}
+	return ref.valid()
 }
 
 // accept parses an entry of this cache, or says why it is none.

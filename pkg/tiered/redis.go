@@ -26,6 +26,7 @@ type remote struct {
 	origin  string // of this store's messages, which it ignores itself
 	micros  func() int64
 	offset  atomic.Int64 // µs to add to the local clock for Redis's
+	sharded atomic.Bool  // MGET of any keys is refused
 	tracer  trace.Tracer
 	about   []attribute.KeyValue // of every span: which server
 	took    func(ctx context.Context, op string, d time.Duration, err error)
@@ -103,10 +104,31 @@ func (r *remote) get(ctx context.Context, key string) (b []byte, err error) {
 	return b, ignoreReply(err)
 }
 
-// getMany returns the bytes of entries in one round trip, nil where there is none.
+// getMany returns the bytes of entries in one round trip, nil where there is
+// none. Where the keys may be on several servers it is a pipeline to each.
 func (r *remote) getMany(ctx context.Context, keys []string) ([][]byte, error) {
 	entries := make([][]byte, len(keys))
 	err := r.do(ctx, "mget", func(ctx context.Context) error {
+		if one, ok := r.c.(*redis.Client); ok && !r.sharded.Load() {
+			args := make([]any, 1+len(keys))
+			args[0] = "mget"
+			for i, key := range keys {
+				args[1+i] = key
+			}
+			cmd := redis.NewStringSliceCmd(ctx, args...) // unlike MGet it keeps no any of each
+			err := one.Process(ctx, cmd)
+			if err == nil {
+				for i, v := range cmd.Val() {
+					entries[i] = []byte(v)
+				}
+				return nil
+			}
+			var reply redis.Error
+			if !errors.As(err, &reply) || !strings.HasPrefix(reply.Error(), "CROSSSLOT") {
+				return err
+			}
+			r.sharded.Store(true) // a cluster behind one address
+		}
 		p := r.c.Pipeline()
 		cmds := make([]*redis.StringCmd, len(keys))
 		for i, key := range keys {
@@ -154,42 +176,62 @@ type lease struct {
 
 func (r *remote) getLease(ctx context.Context, ns, key string, unwanted uint64, ttl time.Duration) (l lease, err error) {
 	err = r.do(ctx, "getlease", func(ctx context.Context) error {
-		v, err := scriptGetLease.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
-			ttl.Milliseconds(), unwanted).Slice()
-		if err != nil {
-			return err
-		}
-		if len(v) != 3 {
-			return fmt.Errorf("getlease answered %d values", len(v))
-		}
-		status, _ := v[0].(int64)
-		token, _ := v[2].(int64)
-		l = lease{token: uint64(token), held: status < 0}
-		if data, ok := v[1].(string); ok && status == 0 {
-			l.data = []byte(data)
-		}
-		return nil
+		call := r.leaseCall(ns, key, unwanted, ttl)
+		l, err = parseLease(call.script.Run(ctx, r.c, call.keys, call.args...))
+		return err
 	})
 	return l, err
+}
+
+func (r *remote) leaseCall(ns, key string, unwanted uint64, ttl time.Duration) *call {
+	return &call{script: scriptGetLease, keys: []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+		args: []any{ttl.Milliseconds(), unwanted}}
+}
+
+func parseLease(cmd *redis.Cmd) (lease, error) {
+	v, err := cmd.Slice()
+	if err != nil {
+		return lease{}, err
+	}
+	if len(v) != 3 {
+		return lease{}, fmt.Errorf("getlease answered %d values", len(v))
+	}
+	status, _ := v[0].(int64)
+	token, _ := v[2].(int64)
+	l := lease{token: uint64(token), held: status < 0}
+	if data, ok := v[1].(string); ok && status == 0 {
+		l.data = []byte(data)
+	}
+	return l, nil
 }
 
 // fill stores an entry whose version is the token, and reports whether it was
 // stored: not if anything was written since the load began.
 func (r *remote) fill(ctx context.Context, ns, key string, token uint64, entry []byte, ttl time.Duration) (ok bool, err error) {
 	err = r.do(ctx, "fill", func(ctx context.Context) error {
-		n, err := scriptFill.Run(ctx, r.c, []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
-			text(token), entry, millis(ttl)).Int()
+		call := r.fillCall(ns, key, token, entry, ttl)
+		n, err := call.script.Run(ctx, r.c, call.keys, call.args...).Int()
 		ok = n == 1
 		return err
 	})
 	return ok, err
 }
 
+func (r *remote) fillCall(ns, key string, token uint64, entry []byte, ttl time.Duration) *call {
+	return &call{script: scriptFill, keys: []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
+		args: []any{text(token), entry, millis(ttl)}}
+}
+
 func (r *remote) release(ctx context.Context, ns, key string, token uint64) {
 	// If it fails the lease runs out by itself.
 	_ = r.do(ctx, "release", func(ctx context.Context) error {
-		return scriptRelease.Run(ctx, r.c, []string{r.leaseKey(ns, key)}, text(token)).Err()
+		call := r.releaseCall(ns, key, token)
+		return call.script.Run(ctx, r.c, call.keys, call.args...).Err()
 	})
+}
+
+func (r *remote) releaseCall(ns, key string, token uint64) *call {
+	return &call{script: scriptRelease, keys: []string{r.leaseKey(ns, key)}, args: []any{text(token)}}
 }
 
 // set stores an entry with a version above min and everything that was there,
@@ -220,14 +262,19 @@ func (r *remote) tombstone(full string, version uint64) []byte {
 // delete leaves a tombstone as set leaves an entry. If newest is not 0 and
 // what is stored is newer, it does nothing and returns 0.
 func (r *remote) delete(ctx context.Context, ns, key string, min, newest uint64) (version uint64, err error) {
-	full := r.dataKey(ns, key)
-	head, tail := r.message('k', ns+" "+key)
 	err = r.do(ctx, "delete", func(ctx context.Context) (err error) {
-		version, err = scriptDelete.Run(ctx, r.c, []string{full, r.leaseKey(ns, key)},
-			r.tombstone(full, 1), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)).Uint64()
+		call := r.deleteCall(ns, key, min, newest)
+		version, err = call.script.Run(ctx, r.c, call.keys, call.args...).Uint64()
 		return err
 	})
 	return version, err
+}
+
+func (r *remote) deleteCall(ns, key string, min, newest uint64) *call {
+	full := r.dataKey(ns, key)
+	head, tail := r.message('k', ns+" "+key)
+	return &call{script: scriptDelete, keys: []string{full, r.leaseKey(ns, key)},
+		args: []any{r.tombstone(full, 1), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)}}
 }
 
 // readTags brings the cells up to date in one round trip.

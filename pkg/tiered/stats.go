@@ -92,6 +92,8 @@ type Stats struct {
 	Lag              time.Duration `json:"lag_ns"`            // since the canary was heard; 0 without Redis
 	Recovery         uint64        `json:"recovery_queue"`    // writes that Redis has not been told of
 	Replayed         uint64        `json:"replayed"`          // lost writes that Redis was told of later
+	Queued           uint64        `json:"queued"`            // loads that waited for their turn while Redis was away
+	Queue            uint64        `json:"queue"`             // loads that wait for it now
 	Breaker          string        `json:"breaker"`           // "closed", "half-open", "open"; "" without Redis
 	BreakerOpened    uint64        `json:"breaker_opened"`    // times that it opened
 	HooksDropped     uint64        `json:"hooks_dropped"`     // events that no hook was told of
@@ -157,7 +159,7 @@ func (s *Store) Stats() Stats {
 	m := s.metrics
 	st := Stats{
 		TagInvalidations: m.tagInvalidations.Load(), Messages: m.received.Load(), Gaps: m.gaps.Load(),
-		Replayed: m.replayed.Load(), Recovery: uint64(max(s.lost.size.Load(), 0)), BreakerOpened: m.opened.Load(),
+		Queued: m.queued.Load(), Queue: uint64(max(m.queue.Load(), 0)), Replayed: m.replayed.Load(), Recovery: uint64(max(s.lost.size.Load(), 0)), BreakerOpened: m.opened.Load(),
 		HooksDropped: s.hooks.dropped.Load(), HookPanics: s.hooks.panics.Load(),
 	}
 	h := s.Health()

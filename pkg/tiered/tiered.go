@@ -37,6 +37,7 @@ type Store struct {
 	epoch   atomic.Uint64 // see backplane.go
 	hlc     atomic.Uint64 // last version made here
 	lost    *recovery
+	turns   chan struct{} // of loads while Redis is away; nil if they need not take turns
 
 	mu     sync.RWMutex // guards the two below
 	caches map[string]namespace
@@ -87,6 +88,9 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 	s.gapSince = time.Now()
 	meter := o.meters.Meter(scope)
 	s.metrics = newMetrics(meter)
+	if *o.turns > 0 {
+		s.turns = make(chan struct{}, *o.turns)
+	}
 	s.hooks = newCourier(o.hooks, o.log)
 	defer func() {
 		if err != nil {
