@@ -129,6 +129,11 @@ func (s *Store) receive(payload string) {
 			c.invalidate(key, m.version)
 			tell(s.hooks, s.hooks.OnInvalidate, InvalidateEvent{Namespace: ns, Key: key, Version: m.version, Remote: true})
 		}
+	case "p":
+		ns, prefix, _ := strings.Cut(m.name, " ")
+		if c := s.cache(ns); c != nil && prefix != "" {
+			c.dropPrefix(prefix, m.version)
+		}
 	case "t":
 		if c := s.tags.find(m.name); c != nil {
 			c.raise(m.version)

@@ -1,11 +1,12 @@
 package tiered
 
 // pass visits every record in memory. One that is there all the time is visited
-// once. No lock is held: visit sees what comes and goes meanwhile or does not.
-func (l *local) pass(visit func(*record) (stop bool)) {
+// once. No lock is held: visit sees what comes and goes meanwhile or does not,
+// and may see what has gone when a table was left for a larger one.
+func (l *local) pass(visit func(hash uint64, r *record) (stop bool)) {
 	for i := range l.index.shards {
-		for _, r := range l.index.shards[i].table.Load().all() {
-			if visit(r) {
+		for hash, r := range l.index.shards[i].table.Load().all() {
+			if visit(hash, r) {
 				return
 			}
 		}
@@ -23,7 +24,7 @@ func (s *Store) census() map[*tagCell]held {
 		return all
 	}
 	now := s.time.nanos()
-	s.l1.pass(func(r *record) bool {
+	s.l1.pass(func(_ uint64, r *record) bool {
 		if now >= max(r.expires, r.hard) || !r.ns.valid() {
 			return false
 		}

@@ -22,7 +22,11 @@ var (
 	// ErrClosed reports the use of a Store that was closed.
 	ErrClosed = errors.New("tiered: closed")
 
-	// ErrKey reports a key that cannot be cached: the empty string.
+	// ErrNamespace reports that a store has no cache of a name.
+	ErrNamespace = errors.New("tiered: no such namespace")
+
+	// ErrKey reports a key that cannot be cached: the empty string, or a text
+	// that is no key of its cache.
 	ErrKey = errors.New("tiered: invalid key")
 
 	// ErrEncode reports a value that the codec cannot encode. Set returns it

@@ -208,6 +208,74 @@ func ExampleEagerRefresh() {
 	// 1 <nil>
 }
 
+// Inspect is for operators: what is where, how old, and what a Get would do.
+func ExampleCache_Inspect() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	pages, _ := tiered.New[string, string](store, "pages")
+	_ = pages.Set(ctx, "/feed", "three ticks", tiered.Tags("team:7"))
+	_ = store.InvalidateTags(ctx, "team:7")
+
+	in, err := store.Inspect(ctx, "pages", "/feed") // by text, without the types
+	fmt.Println(in.Verdict, in.Why, err)
+	// Output: miss tag "team:7" was invalidated since <nil>
+}
+
+// Local iterates over what this process has in memory.
+func ExampleCache_Local() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	names, _ := tiered.New[int, string](store, "names")
+	_ = names.Set(ctx, 7, "Mira", tiered.TTL(time.Hour))
+
+	for id, info := range names.Local() {
+		fmt.Println(id, info.Expires.After(time.Now().Add(59*time.Minute)), info.Suspect)
+	}
+	fmt.Println(names.Stats().Entries)
+	// Output:
+	// 7 true false
+	// 1
+}
+
+// An operator has imported pages anew and wants the old ones gone everywhere.
+func ExampleCache_InvalidatePrefix() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	pages, _ := tiered.New[string, string](store, "pages")
+	_ = pages.SetMany(ctx, map[string]string{"/docs/1": "one", "/docs/2": "two", "/feed": "three ticks"})
+
+	fmt.Println(pages.InvalidatePrefix(ctx, "/docs/"))
+	_, err := pages.Get(ctx, "/docs/1")
+	fmt.Println(err)
+	fmt.Println(pages.Get(ctx, "/feed"))
+	// Output:
+	// 2 <nil>
+	// tiered: miss
+	// three ticks <nil>
+}
+
+// Hooks are called after the fact, by a goroutine that no caller waits for.
+// Close delivers what is left.
+func ExampleWithHooks() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx, tiered.WithHooks(tiered.Hooks{
+		OnLoadError:  func(e tiered.LoadEvent) { fmt.Println("cannot load", e.Namespace, e.Key, e.Err) },
+		OnInvalidate: func(e tiered.InvalidateEvent) { fmt.Println("invalidated", e.Namespace, e.Key) },
+	}))
+	names, _ := tiered.New[int, string](store, "names")
+	_, _ = names.GetOrLoad(ctx, 7, func(context.Context, int, *tiered.Load[string]) (string, error) {
+		return "", errors.New("the database is away")
+	})
+	_ = names.Delete(ctx, 7)
+	_ = store.Close(ctx)
+	// Output:
+	// cannot load names 7 the database is away
+	// invalidated names 7
+}
+
 // Many values cost Redis few round trips. What is not there is not in the map.
 func ExampleCache_GetMany() {
 	ctx := context.Background()

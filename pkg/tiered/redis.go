@@ -322,7 +322,8 @@ func (r *remote) invalidate(ctx context.Context, cells []*tagCell) (done []bool,
 }
 
 // message splits a message around its version, which a script fills in:
-// "1 op origin version name". Op k is a key, as "namespace key"; t is a tag or
+// "1 op origin version name". Op k is a key, as "namespace key"; p a prefix, as
+// "namespace prefix"; t is a tag or
 // a namespace, as its Redis key.
 func (r *remote) message(op byte, name string) (head, tail string) {
 	return "1 " + string(op) + " " + r.origin + " ", " " + name

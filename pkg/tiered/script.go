@@ -27,6 +27,8 @@ var (
 	luaTag string
 	//go:embed lua/invalidate.lua
 	luaInvalidate string
+	//go:embed lua/prefix.lua
+	luaPrefix string
 
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
 	scriptFill       = redis.NewScript(luaEntry + luaFill)
@@ -35,6 +37,7 @@ var (
 	scriptDelete     = redis.NewScript(luaEntry + luaDelete)
 	scriptTag        = redis.NewScript(luaEntry + luaTag)
 	scriptInvalidate = redis.NewScript(luaEntry + luaInvalidate)
+	scriptPrefix     = redis.NewScript(luaEntry + luaPrefix)
 )
 
 // call is one run of a script in a pipeline.

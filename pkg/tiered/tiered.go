@@ -63,6 +63,12 @@ type namespace interface {
 	reserved() *tagCell
 	counted() CacheStats
 	counters() *counters
+	describe() Namespace
+	inspectText(ctx context.Context, key string) (Inspection, error)
+	deleteText(ctx context.Context, key string) error
+	Clear(ctx context.Context) error
+	InvalidatePrefix(ctx context.Context, prefix string) (int, error)
+	dropPrefix(prefix string, version uint64)
 }
 
 // Open makes a store. With WithRedisRequired(true) it fails if Redis does not
