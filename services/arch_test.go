@@ -44,6 +44,9 @@ var rules = []rule{
 	{folder: "services/internal/redisconn", ours: []string{"services/internal/env"}, others: []string{goredis, otel}},
 	{folder: "services/internal/session", ours: []string{"pkg/tiered"}, others: []string{goredis, otel, "github.com/google/uuid"}},
 	{folder: "services/internal/ratelimit", others: []string{goredis, otel}},
+	{folder: "services/internal/alert", ours: []string{"services/internal/env"}, others: []string{
+		"github.com/getsentry/sentry-go", "github.com/wneessen/go-mail", "github.com/google/uuid", otel,
+	}},
 	{folder: "services/internal/db", others: []string{
 		"github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "github.com/exaring/otelpgx",
 		"github.com/XSAM/otelsql", otel,

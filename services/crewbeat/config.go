@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/api"
+	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/env"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 )
@@ -23,6 +24,7 @@ type config struct {
 	DatabaseURL    string
 	DatabaseWait   time.Duration
 	Redis          redisconn.Config
+	Alerts         alert.Settings
 	SessionSecrets []string
 	PublicURL      string
 	RealtimeURL    string
@@ -54,6 +56,7 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 		DatabaseURL:    r.Secret("DATABASE_URL", "postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH"),
 		DatabaseWait:   r.Duration("DATABASE_WAIT", 30*time.Second, "how long to wait at the start for a PostgreSQL server that is not there yet"),
 		Redis:          redisconn.FromEnv(r),
+		Alerts:         alert.FromEnv(r),
 		SessionSecrets: r.Secrets("SESSION_SECRET", "secrets of at least 32 characters that sign sessions; the first signs, all verify"),
 		PublicURL:      strings.TrimSuffix(r.URL("PUBLIC_URL", "where people reach the page, as https://crewbeat.example.com", "http", "https"), "/"),
 		RealtimeURL:    r.URL("REALTIME_URL", "where crewbeat api passes /rt/ on to, if no ingress does; as http://realtime:8080", "http", "https"),

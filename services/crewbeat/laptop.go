@@ -111,6 +111,9 @@ func (lap *laptop) open(ctx context.Context, s *stack) (http.Handler, error) {
 	if err := s.openRedis(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.openAlerts(); err != nil {
+		return nil, err
+	}
 	if err := s.openSessions(s.SessionSecrets); err != nil {
 		return nil, err
 	}

@@ -223,6 +223,9 @@ func (s *stack) openService(ctx context.Context, open func(context.Context, *sta
 	if err := s.openRedis(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.openAlerts(); err != nil {
+		return nil, err
+	}
 	if err := s.openSessions(s.SessionSecrets); err != nil {
 		return nil, err
 	}

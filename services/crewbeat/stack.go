@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
@@ -34,6 +35,7 @@ type stack struct {
 	cache     *tiered.Store
 	sessions  *session.Sessions
 	broker    event.Broker
+	alerts    *alert.Engine              // nil without Redis
 	drain     func(context.Context) error // of the sockets; nil: there are none
 	parts     []serve.Part
 }
