@@ -336,12 +336,20 @@ func (c *Cache[K, V]) keepSet(h uint64, it *item[K, V], p *placement, version ui
 	if c.s.l2 == nil {
 		version = max(version, c.s.tick()) // made under the lock: nothing is newer
 	}
+	c.putSet(st, h, it, p, version, inL2)
+}
+
+// putSet needs the stripe's lock.
+func (c *Cache[K, V]) putSet(st *stripe, h uint64, it *item[K, V], p *placement, version uint64, inL2 bool) {
 	st.newest = max(st.newest, version)
 	c.flights[h%stripeCount].spoil(it.key, version)
 	if c.s.l1 == nil {
 		return
 	}
-	if p.skipL1 || version <= st.floor && c.s.l2 != nil {
+	// What Redis has given a version to is no older than a floor of that very
+	// version: the floor is the write's own, or another key's.
+	older := version < st.floor || version == st.floor && !inL2
+	if p.skipL1 || older && c.s.l2 != nil {
 		c.s.l1.drop(h, version)
 		return
 	}

@@ -40,11 +40,15 @@
 //     waits only as long as its own context allows, and the load goes on while
 //     anybody waits. A panic or a runtime.Goexit in a loader reaches those who
 //     wait as a [*PanicError] and nobody else.
+//   - No update is lost. Update stores only in place of exactly what it read
+//     from Redis, under a number by which Redis knows it if it is repeated
+//     because its answer was lost. N updates that succeed, in any processes,
+//     have been made N times.
 //   - A damaged, foreign or differently typed entry in Redis is a miss and a
 //     count, never an error and never another value. Entries are bound to
 //     their keys and carry a checksum.
-//   - Without Redis (WithRedisRequired(false), the default) no call fails. A
-//     call costs at most the L2 timeout for each of its round trips until the
+//   - Without Redis (WithRedisRequired(false), the default) no call fails, but
+//     for Update, which says ErrUnavailable and has changed nothing. A call costs at most the L2 timeout for each of its round trips until the
 //     breaker opens, and nothing after that. Deletes, sets and invalidations
 //     made meanwhile are not undone when Redis returns: nothing older is read
 //     from it until it has been told.
@@ -63,6 +67,10 @@
 //     told Redis is lost with it, and other processes learn of it by the TTL.
 //   - Writes that Redis acknowledged and then lost in a failover, until the
 //     entries' TTL.
+//   - An Update of which it is not known whether it was made, because Redis did
+//     not answer any more: it returns [ErrUncertain]. Nor that what was updated
+//     stays: it may be evicted, and a Redis that loses acknowledged writes in a
+//     failover loses updates too.
 //   - Transactions between keys, or with the source. Write to the source
 //     first, then Delete or Set here.
 //   - More than 10,000 lost writes. Beyond that the namespaces concerned are

@@ -186,14 +186,9 @@ func parseEntry(b []byte, key uint64) (*wireEntry, error) {
 		return e, nil
 	}
 	r := reader{b: b[headerLen:]}
-	e.nsVersion = r.uint64()
-	n := r.length(maxTags)
-	if (n > 0) != (h.flags&flagTags != 0) {
+	e.readTags(&r)
+	if (len(e.tags) > 0) != (h.flags&flagTags != 0) {
 		return nil, errCorrupt
-	}
-	for range n {
-		name := r.bytes(r.length(maxTagLen))
-		e.tags = append(e.tags, wireTag{name: string(name), version: r.uint64()})
 	}
 	if h.flags&flagETag != 0 {
 		e.etag = string(r.bytes(r.length(maxETag)))
@@ -259,3 +254,33 @@ func (r *reader) bytes(n int) []byte {
 
 // micros rounds up, so that a positive duration is never zero.
 func micros(d time.Duration) int64 { return int64((d + time.Microsecond - 1) / time.Microsecond) }
+
+// errShort: there are fewer bytes than the tags take.
+var errShort = errors.New("short entry")
+
+// parseTags decodes what precedes the value of an entry, of which there may be
+// no more. The checksum is not looked at.
+func parseTags(b []byte, key uint64) (*wireEntry, error) {
+	h, err := parseHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	if h.key != key {
+		return nil, errForeign
+	}
+	e := &wireEntry{wireHeader: h}
+	r := reader{b: b[headerLen:]}
+	e.readTags(&r)
+	if r.bad {
+		return nil, errShort
+	}
+	return e, nil
+}
+
+func (e *wireEntry) readTags(r *reader) {
+	e.nsVersion = r.uint64()
+	for range r.length(maxTags) {
+		name := r.bytes(r.length(maxTagLen))
+		e.tags = append(e.tags, wireTag{name: string(name), version: r.uint64()})
+	}
+}

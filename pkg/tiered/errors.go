@@ -36,8 +36,18 @@ var (
 
 	// ErrUnavailable reports that Redis could not be reached. Only stores
 	// opened with WithRedisRequired(true) return it; the write has been
-	// applied in this process and is repeated when Redis is back.
+	// applied in this process and is repeated when Redis is back. Update, which
+	// cannot do without Redis, returns it in any store and has changed nothing,
+	// unless the error is also ErrUncertain.
 	ErrUnavailable = errors.New("tiered: redis is unavailable")
+
+	// ErrConflict reports that Update found the entry changed by others each
+	// time it tried. Nothing was stored.
+	ErrConflict = errors.New("tiered: conflict")
+
+	// ErrUncertain reports that Update has sent its write to Redis and could
+	// not learn whether it was made. It may be made still, at most once.
+	ErrUncertain = errors.New("tiered: outcome unknown")
 
 	// ErrPanic reports a loader that panicked or called runtime.Goexit. The
 	// error is a [*PanicError].

@@ -244,3 +244,8 @@ func TestADeleteThatRedisDidNotTakeHidesItsEntry(t *testing.T) {
 	eventually(t, "the delete is replayed", func() bool { return s.Health().Recovery == 0 })
 	wantErr(t, cache[string](t, node(t, r), "n"), "k", tiered.ErrMiss)
 }
+
+// steady never opens the breaker, for tests in which it would end the trial.
+func steady() tiered.Option {
+	return tiered.WithBreaker(gobreaker.Settings{ReadyToTrip: func(gobreaker.Counts) bool { return false }})
+}

@@ -29,21 +29,36 @@ type placement struct {
 // is read from its source.
 func (c *Cache[K, V]) place(ctx context.Context, o *entryConfig, ttl time.Duration) placement {
 	p := placement{epoch: c.s.coherent(), skipL1: o.skipL1}
+	cells := c.cells(o)
+	if !o.skipL2 {
+		p.known = c.s.current(ctx, cells) == nil
+	}
+	p.under(cells)
+	p.expire(c.s, o, ttl, o.failSafe)
+	return p
+}
+
+// cells are those of the namespace and, after it, of the options' tags.
+func (c *Cache[K, V]) cells(o *entryConfig) []*tagCell {
 	cells := make([]*tagCell, 0, 1+len(o.tags))
 	cells = append(cells, c.ns)
 	for _, t := range o.tags {
 		cells = append(cells, c.s.tags.get(tagKey(c.s.prefix, t), c.s.tick))
 	}
-	if !o.skipL2 {
-		p.known = c.s.current(ctx, cells) == nil
-	}
-	p.ns = c.ns.ref()
+	return cells
+}
+
+// under takes the versions that the cells have now.
+func (p *placement) under(cells []*tagCell) {
+	p.ns = cells[0].ref()
 	for _, cell := range cells[1:] {
 		p.tags = append(p.tags, cell.ref())
 	}
-	p.expire(c.s, o, ttl, o.failSafe)
-	return p
 }
+
+// valid reports whether no tag was invalidated since the snapshot, as far as
+// this process has heard.
+func (p *placement) valid() bool { return p.ns.valid() && allValid(p.tags) }
 
 // expire starts the entry's life now.
 func (p *placement) expire(s *Store, o *entryConfig, ttl, grace time.Duration) {

@@ -277,15 +277,16 @@ func (r *remote) deleteCall(ns, key string, min, newest uint64) *call {
 		args: []any{r.tombstone(full, 1), tombstoneTTL.Milliseconds(), text(min), r.channel, head, tail, text(newest)}}
 }
 
-// readTags brings the cells up to date in one round trip.
-func (r *remote) readTags(ctx context.Context, cells []*tagCell, epoch uint64) error {
+// readTags brings the cells up to date in one round trip, which also makes the
+// other calls.
+func (r *remote) readTags(ctx context.Context, cells []*tagCell, epoch uint64, also ...*call) error {
 	calls := make([]*call, len(cells))
 	before := make([]uint64, len(cells))
 	for i, c := range cells {
 		before[i] = c.version.Load()
 		calls[i] = &call{script: scriptTag, keys: []string{c.key}, args: []any{text(c.known.Load()), tagTTL.Milliseconds()}}
 	}
-	if err := r.do(ctx, "tags", func(ctx context.Context) error { return runAll(ctx, r.c, calls) }); err != nil {
+	if err := r.do(ctx, "tags", func(ctx context.Context) error { return runAll(ctx, r.c, append(calls, also...)) }); err != nil {
 		return err
 	}
 	for i, c := range cells {

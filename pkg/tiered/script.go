@@ -29,6 +29,12 @@ var (
 	luaInvalidate string
 	//go:embed lua/prefix.lua
 	luaPrefix string
+	//go:embed lua/read.lua
+	luaRead string
+	//go:embed lua/update.lua
+	luaUpdate string
+	//go:embed lua/expire.lua
+	luaExpire string
 
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
 	scriptFill       = redis.NewScript(luaEntry + luaFill)
@@ -38,6 +44,9 @@ var (
 	scriptTag        = redis.NewScript(luaEntry + luaTag)
 	scriptInvalidate = redis.NewScript(luaEntry + luaInvalidate)
 	scriptPrefix     = redis.NewScript(luaEntry + luaPrefix)
+	scriptRead       = redis.NewScript(luaEntry + luaRead)
+	scriptUpdate     = redis.NewScript(luaEntry + luaUpdate)
+	scriptExpire     = redis.NewScript(luaEntry + luaExpire)
 )
 
 // call is one run of a script in a pipeline.

@@ -38,6 +38,7 @@ type Store struct {
 	hlc     atomic.Uint64 // last version made here
 	lost    *recovery
 	turns   chan struct{} // of loads while Redis is away; nil if they need not take turns
+	ops     operations
 
 	mu     sync.RWMutex // guards the two below
 	caches map[string]namespace

@@ -41,3 +41,10 @@ local function stamped(entry, v, now, ttl)
   local gone = now + ttl * 1000
   return string.sub(entry, 1, 8) .. struct.pack('>I8I8I8', v, math.max(gone - (hard - soft), 0), gone) .. string.sub(entry, 33)
 end
+
+-- Gives what is stored another version and life, and leaves its value alone.
+local function patch(key, v, now, ttl, grace)
+  local soft = now + ttl * 1000
+  redis.call('SETRANGE', key, 8, struct.pack('>I8I8I8', v, soft, soft + math.floor(grace * 1000)))
+  redis.call('PEXPIRE', key, text(math.ceil(ttl + grace)))
+end

@@ -1,0 +1,2 @@
+-- KEYS data. Returns the entry, empty if there is none.
+return read('GET', KEYS[1]) or ''
