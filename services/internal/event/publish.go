@@ -148,6 +148,7 @@ func (b *Redis) send(ctx context.Context, calls [][]sending) {
 	}
 	for i, call := range calls {
 		answers, err := cmds[i].Slice()
+		b.suspect(ctx, err)
 		for n, s := range call {
 			switch {
 			case err != nil:
@@ -159,6 +160,15 @@ func (b *Redis) send(ctx context.Context, calls [][]sending) {
 			}
 			b.finish(s)
 		}
+	}
+}
+
+// suspect has the masters of a Cluster looked up again after an error that may
+// mean that one is dead: the client alone would try it for a minute.
+func (b *Redis) suspect(ctx context.Context, err error) {
+	var answer redis.Error
+	if b.cluster != nil && err != nil && ctx.Err() == nil && !errors.As(err, &answer) {
+		b.cluster.ReloadState(ctx)
 	}
 }
 

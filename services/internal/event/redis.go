@@ -86,6 +86,7 @@ func (b *Redis) read(ctx context.Context, channel string, after ID, limit int) (
 	}
 	v, err := readScript.Run(ctx, b.client, []string{streamKey(channel), metaKey(channel)},
 		after.String(), limit, newEpoch(), ms(b.o.History)).Result()
+	b.suspect(ctx, err)
 	if err != nil {
 		return snapshot{}, fmt.Errorf("read %s: %w", Template(channel), err)
 	}
