@@ -12,13 +12,13 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// breaker keeps calls away from a Redis that does not answer. While it is
-// open, asking it costs an atomic load and a comparison, and takes no lock.
+// breaker keeps calls away from a Redis that does not answer. Asking it whether
+// it is open costs an atomic load: a timer, not the asker, looks at the clock.
 type breaker struct {
-	cb        *gobreaker.CircuitBreaker[struct{}]
-	nanos     func() int64
-	openUntil atomic.Int64 // nanos; 0 while not open
-	state     atomic.Int32 // gobreaker.State
+	cb       *gobreaker.CircuitBreaker[struct{}]
+	opening  atomic.Uint64 // which one it is; 0 while a call may be tried
+	openings uint64        // gobreaker's lock
+	state    atomic.Int32  // gobreaker.State
 }
 
 // errCaller marks an error that came of the caller's own context: it says
@@ -26,8 +26,7 @@ type breaker struct {
 var errCaller = errors.New("caller gave up")
 
 func newBreaker(s gobreaker.Settings, changed func(from, to gobreaker.State)) *breaker {
-	start := time.Now()
-	b := &breaker{nanos: func() int64 { return int64(time.Since(start)) }}
+	b := &breaker{}
 	if s.Name == "" {
 		s.Name = "tiered"
 	}
@@ -47,11 +46,13 @@ func newBreaker(s gobreaker.Settings, changed func(from, to gobreaker.State)) *b
 	user := s.OnStateChange
 	// Called under gobreaker's lock: it must neither block nor ask the breaker.
 	s.OnStateChange = func(name string, from, to gobreaker.State) {
-		var until int64
+		b.opening.Store(0)
 		if to == gobreaker.StateOpen {
-			until = b.nanos() + int64(s.Timeout)
+			b.openings++
+			this := b.openings
+			b.opening.Store(this)
+			time.AfterFunc(s.Timeout, func() { b.opening.CompareAndSwap(this, 0) })
 		}
-		b.openUntil.Store(until)
 		b.state.Store(int32(to))
 		changed(from, to)
 		if user != nil {
@@ -63,10 +64,7 @@ func newBreaker(s gobreaker.Settings, changed func(from, to gobreaker.State)) *b
 }
 
 // open reports whether a call would be refused for sure.
-func (b *breaker) open() bool {
-	until := b.openUntil.Load()
-	return until != 0 && b.nanos() < until
-}
+func (b *breaker) open() bool { return b.opening.Load() != 0 }
 
 // do runs f unless the breaker is open. Its error is ErrUnavailable exactly if
 // Redis did not do what it was asked to for want of being there.

@@ -31,6 +31,7 @@ type Cache[K Key, V any] struct {
 	m        *counters
 	ns       *tagCell // the namespace's reserved tag; Clear invalidates it
 	reads    lanes
+	cold     forecast
 	flights  [stripeCount]flights[K, V] // guarded by the store's stripes
 }
 
@@ -120,7 +121,7 @@ func (c *Cache[K, V]) Get(ctx context.Context, key K, opts ...EntryOption) (V, e
 		var zero V
 		return zero, err
 	}
-	if c.s.l2 == nil || o.skipL2 {
+	if c.s.l2 == nil || o.skipL2 || suspect == nil && !c.s.l2.available() {
 		var zero V
 		return zero, ErrMiss
 	}

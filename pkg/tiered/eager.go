@@ -71,7 +71,7 @@ func (c *Cache[K, V]) reload(ctx context.Context, h uint64, f *flight[K, V], key
 	skey := ""
 	if c.s.l2 != nil && !o.skipL2 {
 		skey = keyString(key)
-		it, t, err := c.lease(ctx, h, f, key, skey, o, version)
+		it, t, err := c.lease(ctx, h, f, key, skey, o, version, true)
 		if it != nil {
 			return it, nil
 		}

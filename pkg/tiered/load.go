@@ -71,12 +71,20 @@ func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K
 	}
 	if c.s.l2 != nil && !o.skipL2 {
 		skey = keyString(key)
-		it, unwanted, err := c.read(ctx, h, f, key, o, suspect)
+		var it *item[K, V]
+		var unwanted uint64
+		var err error
+		asked := suspect != nil || !c.cold.likely()
+		if asked {
+			it, unwanted, err = c.read(ctx, h, f, key, o, suspect)
+		}
 		if it != nil {
+			c.cold.learn(false)
 			return it, nil
 		}
 		if err == nil {
-			it, token, err = c.lease(ctx, h, f, key, skey, o, unwanted)
+			it, token, err = c.lease(ctx, h, f, key, skey, o, unwanted, asked)
+			c.cold.learn(it == nil)
 			if it != nil {
 				return it, nil
 			}
@@ -153,8 +161,9 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 
 // lease asks for the right to store. Who does not get it waits for the other's
 // result if the options say so, and else loads for this process alone, under
-// the other's token: a write after either load began is newer than it.
-func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key K, skey string, o *entryConfig, unwanted uint64) (*item[K, V], uint64, error) {
+// the other's token: a write after either load began is newer than it. Unless
+// asked, Redis has not been read yet, and is by this.
+func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key K, skey string, o *entryConfig, unwanted uint64, asked bool) (*item[K, V], uint64, error) {
 	ttl := o.lease
 	if ttl <= 0 {
 		ttl = DefaultLease
@@ -184,6 +193,12 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			}
 			unwanted = version
 			continue // the next answer is not this entry
+		}
+		if !asked {
+			asked = true
+			c.m.l2Misses.Add(1)
+			_, r, version := c.decode(ctx, full, skey, key, l.stale, o, epoch)
+			f.reconsider(r, max(version, l.version), epoch)
 		}
 		if !l.held {
 			f.lease = l.token

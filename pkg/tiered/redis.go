@@ -169,9 +169,11 @@ func ignoreReply(err error) error {
 // lease is what getlease answered: data, or the right to load (held is false),
 // or that another has it. The token is the version of what is being loaded.
 type lease struct {
-	data  []byte
-	token uint64
-	held  bool // by another
+	data    []byte
+	stale   []byte // past its TTL, but wanted
+	version uint64 // of whatever is there, 0 if nothing is
+	token   uint64
+	held    bool // by another
 }
 
 func (r *remote) getLease(ctx context.Context, ns, key string, unwanted uint64, ttl time.Duration) (l lease, err error) {
@@ -193,14 +195,17 @@ func parseLease(cmd *redis.Cmd) (lease, error) {
 	if err != nil {
 		return lease{}, err
 	}
-	if len(v) != 3 {
+	if len(v) != 4 {
 		return lease{}, fmt.Errorf("getlease answered %d values", len(v))
 	}
 	status, _ := v[0].(int64)
 	token, _ := v[2].(int64)
-	l := lease{token: uint64(token), held: status < 0}
+	version, _ := v[3].(int64)
+	l := lease{token: uint64(token), version: uint64(version), held: status < 0}
 	if data, ok := v[1].(string); ok && status == 0 {
 		l.data = []byte(data)
+	} else if ok {
+		l.stale = []byte(data)
 	}
 	return l, nil
 }
