@@ -155,6 +155,7 @@ func (s *Store) beat(ctx context.Context) {
 			return s.l2.c.Publish(ctx, own, "b").Err()
 		})
 		if err == nil {
+			s.watch(ctx)
 			s.lost.wake()
 			if n%clockEvery == 0 || s.clockEpoch != s.epoch.Load() {
 				s.clockEpoch = s.epoch.Load()

@@ -80,3 +80,15 @@ func BenchmarkMiss(b *testing.B) {
 		}
 	})
 }
+
+// What remembering an acknowledged write adds to it, with a full ring.
+func BenchmarkAcknowledge(b *testing.B) {
+	s := open(b)
+	for i := range 1 << 16 {
+		s.Acknowledge("n", "key", uint64(i))
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		s.Acknowledge("n", "key", uint64(i))
+	}
+}

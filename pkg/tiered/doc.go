@@ -52,6 +52,15 @@
 //     breaker opens, and nothing after that. Deletes, sets and invalidations
 //     made meanwhile are not undone when Redis returns: nothing older is read
 //     from it until it has been told.
+//   - Failover. A promoted replica lacks what the master acknowledged last.
+//     Each store repeats its Sets, Deletes, InvalidateTags and Clears of the
+//     last 30 s there, as invalidations and only where something older is
+//     stored. It finds the new master with its next beat, a second at most after
+//     it can be reached, and repeats 256 keys in each 20 to 40 ms, so 10,000 in
+//     about 1.5 s; from then on no store serves what had been overwritten, from
+//     either tier. The store that wrote serves nothing older from the moment it
+//     has noticed. All is repeated once more after 15 s, for what an old master
+//     went on acknowledging until it was demoted. See [Health].Failovers.
 //   - A hit in memory allocates nothing, and neither logs, traces nor locks
 //     anything of this package.
 //
@@ -65,8 +74,9 @@
 //     too long loads for itself.
 //   - Writes of a process that dies while Redis is away. What it had not yet
 //     told Redis is lost with it, and other processes learn of it by the TTL.
-//   - Writes that Redis acknowledged and then lost in a failover, until the
-//     entries' TTL.
+//   - More than 30 s of writes that Redis acknowledged and then lost in a
+//     failover, or more than 32,768 of a process, or those of a process that
+//     died with the master: they come back until the entries' TTL.
 //   - An Update of which it is not known whether it was made, because Redis did
 //     not answer any more: it returns [ErrUncertain]. Nor that what was updated
 //     stays: it may be evicted, and a Redis that loses acknowledged writes in a

@@ -110,3 +110,25 @@ func (c *Cache[K, V]) flying() (n int) {
 
 // ClockIsKept reports whether hits read a clock that a timer advances.
 func (s *Store) ClockIsKept() bool { return s.time.keeping.Load() }
+
+// Watched reports that the store knows which master it has.
+func (s *Store) Watched() bool { return s.watched.Load() }
+
+// Repeat does what a failover makes the store do.
+func (s *Store) Repeat() { s.lost.repeat() }
+
+// Acknowledge notes a version as Redis's acknowledgement does.
+func (s *Store) Acknowledge(ns, key string, version uint64) { s.lost.told(ns, key, version) }
+
+// Acknowledged is how many acknowledgements are remembered, with the bytes of
+// their keys.
+func (s *Store) Acknowledged() (n, bytes int) {
+	for _, e := range s.lost.acks.all() {
+		n++
+		bytes += len(e.key)
+	}
+	return n, bytes
+}
+
+// Lose notes a write that Redis was not told of.
+func (s *Store) Lose(ns, key string) { s.lose(ns, key, s.tick()) }

@@ -21,7 +21,7 @@ import (
 type metrics struct {
 	tagInvalidations, received atomic.Uint64
 	gaps                       atomic.Uint64
-	opened                     atomic.Uint64
+	opened, failovers          atomic.Uint64
 	replayed                   atomic.Uint64
 	queued                     atomic.Uint64
 	queue                      atomic.Int64
@@ -100,6 +100,7 @@ func (s *Store) readings() []reading {
 		{name: "tiered.replayed", unit: "{write}", help: "Lost writes that Redis was told of later.", read: count(&m.replayed)},
 		{name: "tiered.queued", unit: "{load}", help: "Loads that waited for their turn while Redis was away.", read: count(&m.queued)},
 		{name: "tiered.queue", unit: "{load}", help: "Loads that wait for their turn while Redis is away.", gauge: true, read: m.queue.Load},
+		{name: "tiered.failovers", unit: "{time}", help: "Times that Redis was found with another master.", read: count(&m.failovers)},
 		{name: "tiered.breaker.opened", unit: "{time}", help: "Times that the breaker opened.", read: count(&m.opened)},
 		{name: "tiered.hooks.dropped", unit: "{event}", help: "Events that no hook was told of, for the queue was full.", read: count(&s.hooks.dropped)},
 		{name: "tiered.hooks.panics", unit: "{panic}", help: "Hooks that panicked.", read: count(&s.hooks.panics)},

@@ -2,6 +2,7 @@ package tiered
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -20,8 +21,13 @@ type recovery struct {
 	keys map[string]map[string]uint64 // by namespace and key: what an entry must be newer than
 	n    int                          // keys
 	tags map[*tagCell]struct{}
-	size atomic.Int64 // of both; read without the lock
+	size atomic.Int64 // of all; read without the lock
 	kick chan struct{}
+
+	acks acks // what Redis was told lately; see failover.go
+	// What of them is to be said again: by namespace and key, and by tag.
+	acked     map[string]map[string]uint64
+	ackedTags map[*tagCell]uint64
 }
 
 const (
@@ -42,6 +48,10 @@ func newRecovery() *recovery {
 		keys: make(map[string]map[string]uint64),
 		tags: make(map[*tagCell]struct{}),
 		kick: make(chan struct{}, 1),
+
+		acks:      newAcks(),
+		acked:     make(map[string]map[string]uint64),
+		ackedTags: make(map[*tagCell]uint64),
 	}
 }
 
@@ -86,11 +96,22 @@ func (q *recovery) floor(ns, key string) uint64 {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.keys[ns][key]
+	floor := q.keys[ns][key]
+	if v := q.acked[ns][key]; v > 0 {
+		floor = max(floor, v-1) // the acknowledged version itself is good
+	}
+	return floor
 }
 
-// told forgets a key that Redis has a newer version of now.
+// told notes that Redis has acknowledged a version of a key, and forgets that
+// it had to be told of an older one.
 func (q *recovery) told(ns, key string, version uint64) {
+	q.acks.add(ack{ns: ns, key: key, version: version})
+	q.settled(ns, key, version)
+}
+
+// settled forgets a key that Redis has a version of at least this of.
+func (q *recovery) settled(ns, key string, version uint64) {
 	if q.size.Load() == 0 {
 		return
 	}
@@ -100,21 +121,43 @@ func (q *recovery) told(ns, key string, version uint64) {
 		delete(q.keys[ns], key)
 		q.n--
 	}
+	if v, ok := q.acked[ns][key]; ok && v <= version {
+		delete(q.acked[ns], key)
+		if len(q.acked[ns]) == 0 {
+			delete(q.acked, ns)
+		}
+	}
 	q.count()
 }
 
+// toldTag notes that Redis has acknowledged an invalidation of a tag.
 func (q *recovery) toldTag(c *tagCell) {
+	version := c.known.Load()
+	q.acks.add(ack{cell: c, version: version})
+	q.settledTag(c, version)
+}
+
+func (q *recovery) settledTag(c *tagCell, version uint64) {
 	if q.size.Load() == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.tags, c)
+	if v, ok := q.ackedTags[c]; ok && v <= version {
+		delete(q.ackedTags, c)
+	}
 	q.count()
 }
 
 // count needs mu.
-func (q *recovery) count() { q.size.Store(int64(q.n + len(q.tags))) }
+func (q *recovery) count() {
+	n := q.n + len(q.tags) + len(q.ackedTags)
+	for _, m := range q.acked {
+		n += len(m)
+	}
+	q.size.Store(int64(n))
+}
 
 func (q *recovery) wake() {
 	select {
@@ -147,47 +190,90 @@ func (s *Store) replay(ctx context.Context) {
 	defer s.recovered(time.Now(), s.metrics.replayed.Load())
 
 	// Tags first: they may be a whole namespace.
+	acked, ackedTags := q.takeAcked()
 	q.mu.Lock()
 	cells := slices.Collect(maps.Keys(q.tags))
-	type lostKey struct {
-		ns, key string
-		version uint64
-	}
 	keys := make([]lostKey, 0, q.n)
 	for ns, m := range q.keys {
 		for key, version := range m {
-			keys = append(keys, lostKey{ns, key, version})
+			keys = append(keys, lostKey{ns, key, version, version + replaySkew})
 		}
 	}
 	q.mu.Unlock()
 	for batch := range slices.Chunk(cells, replayBatch) {
-		done, err := s.l2.invalidate(ctx, batch)
-		for i, c := range batch {
-			if done[i] {
-				q.toldTag(c)
-				s.metrics.replayed.Add(1)
-			}
-		}
-		if err != nil {
+		if s.replayTags(ctx, batch, nil) != nil {
 			return
 		}
 	}
-	for n, k := range keys {
-		v, err := s.l2.delete(ctx, k.ns, k.key, k.version, k.version+replaySkew)
-		if err != nil {
+	for batch := range slices.Chunk(slices.Collect(maps.Keys(ackedTags)), replayBatch) {
+		if s.replayTags(ctx, batch, ackedTags) != nil {
 			return
 		}
+	}
+	for batch := range slices.Chunk(append(keys, acked...), replayBatch) {
+		if s.replayKeys(ctx, batch) != nil {
+			return
+		}
+	}
+}
+
+// replayTags invalidates the tags, but not those that Redis has in their
+// version of newest or above, and pauses.
+func (s *Store) replayTags(ctx context.Context, cells []*tagCell, newest map[*tagCell]uint64) error {
+	done, err := s.l2.invalidate(ctx, cells, newest)
+	for i, c := range cells {
+		if done[i] {
+			s.lost.settledTag(c, c.known.Load())
+			s.metrics.replayed.Add(1)
+		}
+	}
+	return errors.Join(err, pause(ctx))
+}
+
+// lostKey is a key that Redis must have a version of above min of, unless what
+// it has is above newest.
+type lostKey struct {
+	ns, key     string
+	min, newest uint64
+}
+
+// acked reports that Redis had it once, in version min.
+func (k lostKey) acked() bool { return k.newest < k.min }
+
+// replayKeys deletes the keys, in one round trip, and pauses.
+func (s *Store) replayKeys(ctx context.Context, keys []lostKey) error {
+	calls := make([]*call, len(keys))
+	for i, k := range keys {
+		calls[i] = s.l2.deleteCall(k.ns, k.key, k.min, k.newest)
+	}
+	err := s.l2.do(ctx, "delete", func(ctx context.Context) error { return runAll(ctx, s.l2.c, calls) })
+	for i, k := range keys {
+		if calls[i].cmd == nil {
+			continue
+		}
 		// Zero means that somebody has written since, which is as good.
-		q.told(k.ns, k.key, max(v, k.version))
-		s.metrics.replayed.Add(1)
-		if (n+1)%replayBatch == 0 {
-			pause := time.NewTimer(replayPause + rand.N(replayPause))
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-				pause.Stop()
-				return
+		if v, verr := calls[i].cmd.Uint64(); verr == nil {
+			s.lost.settled(k.ns, k.key, max(v, k.min))
+			s.metrics.replayed.Add(1)
+			// What was read from the new master before it was told is here too,
+			// and this store does not hear its own messages.
+			if c := s.cache(k.ns); c != nil && k.acked() {
+				c.invalidate(k.key, max(v, k.min))
 			}
 		}
+	}
+	return errors.Join(err, pause(ctx))
+}
+
+// pause is what is between two batches, at random, so that stores that lost
+// Redis together do not return to it in step.
+func pause(ctx context.Context) error {
+	timer := time.NewTimer(replayPause + rand.N(replayPause))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }

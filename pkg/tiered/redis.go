@@ -289,7 +289,9 @@ func (r *remote) readTags(ctx context.Context, cells []*tagCell, epoch uint64, a
 	before := make([]uint64, len(cells))
 	for i, c := range cells {
 		before[i] = c.version.Load()
-		calls[i] = &call{script: scriptTag, keys: []string{c.key}, args: []any{text(c.known.Load()), tagTTL.Milliseconds()}}
+		head, tail := r.message('t', c.key)
+		calls[i] = &call{script: scriptTag, keys: []string{c.key},
+			args: []any{text(c.known.Load()), tagTTL.Milliseconds(), r.channel, head, tail}}
 	}
 	if err := r.do(ctx, "tags", func(ctx context.Context) error { return runAll(ctx, r.c, append(calls, also...)) }); err != nil {
 		return err
@@ -306,12 +308,13 @@ func (r *remote) readTags(ctx context.Context, cells []*tagCell, epoch uint64, a
 
 // invalidate gives the tags new versions and tells the other stores. The cells
 // that could be reached are raised also if there is an error; done says which.
-func (r *remote) invalidate(ctx context.Context, cells []*tagCell) (done []bool, err error) {
+// A tag that Redis has in its version of newest or above is left as it is.
+func (r *remote) invalidate(ctx context.Context, cells []*tagCell, newest map[*tagCell]uint64) (done []bool, err error) {
 	calls := make([]*call, len(cells))
 	for i, c := range cells {
 		head, tail := r.message('t', c.key)
 		calls[i] = &call{script: scriptInvalidate, keys: []string{c.key},
-			args: []any{text(c.version.Load()), tagTTL.Milliseconds(), r.channel, head, tail}}
+			args: []any{text(c.version.Load()), tagTTL.Milliseconds(), r.channel, head, tail, text(newest[c])}}
 	}
 	done = make([]bool, len(cells))
 	err = r.do(ctx, "invalidate", func(ctx context.Context) error { return runAll(ctx, r.c, calls) })

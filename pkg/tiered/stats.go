@@ -95,6 +95,7 @@ type Stats struct {
 	Queued           uint64        `json:"queued"`            // loads that waited for their turn while Redis was away
 	Queue            uint64        `json:"queue"`             // loads that wait for it now
 	Breaker          string        `json:"breaker"`           // "closed", "half-open", "open"; "" without Redis
+	Failovers        uint64        `json:"failovers"`         // times that Redis was found with another master
 	BreakerOpened    uint64        `json:"breaker_opened"`    // times that it opened
 	HooksDropped     uint64        `json:"hooks_dropped"`     // events that no hook was told of
 	HookPanics       uint64        `json:"hook_panics"`
@@ -159,7 +160,7 @@ func (s *Store) Stats() Stats {
 	m := s.metrics
 	st := Stats{
 		TagInvalidations: m.tagInvalidations.Load(), Messages: m.received.Load(), Gaps: m.gaps.Load(),
-		Queued: m.queued.Load(), Queue: uint64(max(m.queue.Load(), 0)), Replayed: m.replayed.Load(), Recovery: uint64(max(s.lost.size.Load(), 0)), BreakerOpened: m.opened.Load(),
+		Queued: m.queued.Load(), Queue: uint64(max(m.queue.Load(), 0)), Replayed: m.replayed.Load(), Recovery: uint64(max(s.lost.size.Load(), 0)), BreakerOpened: m.opened.Load(), Failovers: m.failovers.Load(),
 		HooksDropped: s.hooks.dropped.Load(), HookPanics: s.hooks.panics.Load(),
 	}
 	h := s.Health()

@@ -55,7 +55,9 @@ type Store struct {
 	beats      chan struct{}
 	clockEpoch uint64 // of the beat's last measurement; beat only
 	lastBeat   atomic.Int64
-	gapSince   time.Time // listener only
+	masters    masters     // beat only
+	watched    atomic.Bool // they are known
+	gapSince   time.Time   // listener only
 }
 
 // namespace is a Cache without its types.
@@ -260,7 +262,7 @@ func (s *Store) invalidateCells(ctx context.Context, cells []*tagCell) error {
 	if s.l2 == nil {
 		return nil
 	}
-	done, err := s.l2.invalidate(ctx, cells)
+	done, err := s.l2.invalidate(ctx, cells, nil)
 	for i, c := range cells {
 		if done[i] {
 			s.lost.toldTag(c)
@@ -373,7 +375,11 @@ type Health struct {
 	Breaker  string        // "closed", "half-open", "open"; "" without Redis
 	Coherent bool          // invalidations of other processes arrive
 	Lag      time.Duration // since the canary was last heard; 0 if never
-	Recovery int           // writes that Redis has not been told of yet
+	Recovery int           // writes that Redis has not been told of yet, or has to be told again
+
+	// Failovers is how often Redis was found with another master, after which
+	// what the last one had acknowledged within 30 s is repeated.
+	Failovers uint64
 }
 
 // Health reports how the store is. It asks nobody and does not block.
@@ -385,6 +391,7 @@ func (s *Store) Health() Health {
 	h.Redis = true
 	h.Breaker = gobreaker.State(s.l2.breaker.state.Load()).String()
 	h.Recovery = int(s.lost.size.Load())
+	h.Failovers = s.metrics.failovers.Load()
 	if at := s.lastBeat.Load(); at != 0 {
 		h.Lag = time.Since(time.Unix(0, at))
 	}
