@@ -11,7 +11,7 @@ if [[ $unformatted ]]; then
 fi
 say "building golangci-lint"
 golangci=$(cd tools/lint && GOWORK=off go tool -n golangci-lint)
-for module in pkg/tiered services tests/e2e; do
+for module in pkg/tiered pkg/tiered/metricstest services tests/e2e; do
   say "$module"
   (cd "$module" && "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
 done

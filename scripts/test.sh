@@ -32,7 +32,7 @@ step() { # NAME COMMAND…
 }
 
 # Every module builds by itself, as it does for who imports it.
-modules() { tally -name modules run bash -c 'for m in pkg/tiered services tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done'; }
+modules() { tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest services tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done'; }
 
 charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go; }
 

@@ -1,13 +1,19 @@
 package tiered_test
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
 	"testing"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	oteltrace "go.opentelemetry.io/otel/trace"
 )
 
 func TestSpansAndMetricsTellTheTiersApart(t *testing.T) {
@@ -55,5 +61,66 @@ func TestSpansAndMetricsTellTheTiersApart(t *testing.T) {
 		if got[name] != want {
 			t.Errorf("%s is %d, want %d", name, got[name], want)
 		}
+	}
+}
+
+// What a span says of an error is its kind: its text may have the key in it.
+func TestSpansFollowTheConventionsAndTellNothing(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	spans := tracetest.NewSpanRecorder()
+	s := node(t, r, tiered.WithTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans))))
+	c := cache[string](t, s, "n")
+	_, err := c.GetOrLoad(t.Context(), "secret", func(ctx, string, *tiered.Load[string]) (string, error) {
+		return "", fmt.Errorf("row of secret: %w", io.ErrUnexpectedEOF)
+	}, tiered.Tags("secret-tag"))
+	if err == nil {
+		t.Fatal("no error")
+	}
+	_, _ = c.InvalidatePrefix(t.Context(), "secret")
+	_, _ = c.Inspect(t.Context(), "secret")
+	r.Kill()
+	must(t, c.Delete(t.Context(), "secret"))
+	r.Restart(t)
+	eventually(t, "the delete is replayed", func() bool { return s.Stats().Replayed > 0 })
+
+	attrs := map[string]map[string]string{}
+	for _, sp := range spans.Ended() {
+		have := map[string]string{}
+		for _, a := range sp.Attributes() {
+			have[string(a.Key)] = a.Value.String()
+		}
+		all := fmt.Sprint(sp.Name(), have, sp.Status().Description, sp.Events())
+		if strings.Contains(all, "secret") {
+			t.Errorf("a span tells too much: %s", all)
+		}
+		if prior := attrs[sp.Name()]; prior == nil || prior["error.type"] == "" {
+			attrs[sp.Name()] = have
+		}
+		if remote := sp.Name() != "tiered.load" && sp.Name() != "tiered.recover"; remote != (sp.SpanKind() == oteltrace.SpanKindClient) {
+			t.Errorf("%s is a span of kind %v", sp.Name(), sp.SpanKind())
+		}
+	}
+	host, port, err := net.SplitHostPort(r.Addr())
+	must(t, err)
+	for name, want := range map[string]map[string]string{
+		"tiered.get": {"db.system.name": "redis", "db.operation.name": "get", "db.namespace": "0",
+			"server.address": host, "server.port": port, "error.type": ""},
+		"tiered.load":    {"tiered.namespace": "n", "error.type": "*errors.errorString"},
+		"tiered.scan":    {"db.operation.name": "scan"},
+		"tiered.inspect": {"db.operation.name": "inspect"},
+		"tiered.recover": {},
+	} {
+		got, ok := attrs[name]
+		if !ok {
+			t.Errorf("no span %s", name)
+		}
+		for key, v := range want {
+			if got[key] != v {
+				t.Errorf("%s has %s %q, want %q", name, key, got[key], v)
+			}
+		}
+	}
+	if attrs["tiered.delete"]["error.type"] == "" {
+		t.Errorf("a delete that failed has %v", attrs["tiered.delete"])
 	}
 }
