@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -373,6 +374,63 @@ func conform(t *testing.T, open func(*testing.T, event.Options) event.Broker) {
 			if strings.Contains(a.Value.String(), strings.Split(channel(t), ":")[1]) {
 				t.Errorf("attribute %s holds an id: %s", a.Key, a.Value.String())
 			}
+		}
+	})
+
+	t.Run("AReaderWhoWasAwayForTenMinutesResumes", func(t *testing.T) {
+		now := time.UnixMilli(1_700_000_000_000)
+		b := open(t, event.Options{Now: func() time.Time { return now }})
+		publish(t, b, channel(t), 1, 2)
+		at, err := b.Position(t.Context(), channel(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		publish(t, b, channel(t), 3, 4)
+		now = now.Add(10 * time.Minute)
+		for n := range 1100 { // enough for what is old to be forgotten
+			if _, err := b.Position(t.Context(), "user:"+strconv.Itoa(n)+":habits"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		publish(t, b, channel(t), 5, 6)
+		h, err := b.Since(t.Context(), channel(t), at, 10)
+		if err != nil || h.Reset != "" || len(h.Messages) != 4 || h.Messages[0].Envelope.ID != "e3" {
+			t.Fatalf("resumed with %+v, %v", h, err)
+		}
+	})
+
+	t.Run("ClassesInterleavedKeepTheOrderOfTheKeptOnes", func(t *testing.T) {
+		b := open(t, event.Options{})
+		w, at, _ := subscribe(t, b, channel(t))
+		classes := []event.Class{event.Durable, event.Ephemeral, event.Latest, event.Durable, event.Latest, event.Ephemeral}
+		var all, kept []string
+		for n := range 60 {
+			e := numbered(channel(t), n)
+			e.Class = classes[n%len(classes)]
+			if _, err := b.Publish(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, e.ID)
+			if e.Class != event.Ephemeral {
+				kept = append(kept, e.ID)
+			}
+		}
+		w.awaitIDs(t, all...)
+		for n, m := range w.got {
+			if m.Envelope.Class != classes[n%len(classes)] {
+				t.Errorf("%s has class %s", m.Envelope.ID, m.Envelope.Class)
+			}
+		}
+		h, err := b.Since(t.Context(), channel(t), at, 100)
+		if err != nil || h.Reset != "" {
+			t.Fatalf("%+v, %v", h, err)
+		}
+		var ids []string
+		for _, m := range h.Messages {
+			ids = append(ids, m.Envelope.ID)
+		}
+		if fmt.Sprint(ids) != fmt.Sprint(kept) {
+			t.Errorf("kept %v, want %v", ids, kept)
 		}
 	})
 
