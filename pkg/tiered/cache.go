@@ -41,6 +41,7 @@ type item[K Key, V any] struct {
 	key     K
 	value   V
 	missing bool // ErrNotFound is what is cached
+	etag    string
 }
 
 // New makes the cache of a namespace. A store has each namespace once: two

@@ -44,6 +44,8 @@
 //     from Redis, under a number by which Redis knows it if it is repeated
 //     because its answer was lost. N updates that succeed, in any processes,
 //     have been made N times.
+//   - Write never leaves the cache with an older value than the source: what two
+//     wrote at a time, or what failed, is deleted rather than guessed.
 //   - A damaged, foreign or differently typed entry in Redis is a miss and a
 //     count, never an error and never another value. Entries are bound to
 //     their keys and carry a checksum.
@@ -81,8 +83,9 @@
 //     not answer any more: it returns [ErrUncertain]. Nor that what was updated
 //     stays: it may be evicted, and a Redis that loses acknowledged writes in a
 //     failover loses updates too.
-//   - Transactions between keys, or with the source. Write to the source
-//     first, then Delete or Set here.
+//   - Transactions between keys, or with the source. If a process dies in
+//     Write, what was cached before may be served until the lease and the
+//     L1TTL end.
 //   - More than 10,000 lost writes. Beyond that the namespaces concerned are
 //     cleared when Redis returns: too much is forgotten, never too little.
 //

@@ -12,6 +12,8 @@ import (
 // guards them.
 type flights[K Key, V any] struct {
 	reads, loads map[K]*flight[K, V]
+	next, now    map[K]*flight[K, V] // refreshes: which may be joined, and which load
+	marks        map[K][]*mark
 }
 
 func (f *flights[K, V]) of(loads bool) *map[K]*flight[K, V] {
@@ -35,6 +37,7 @@ type flight[K Key, V any] struct {
 	began   time.Time
 	shut    bool        // stripe's lock: nobody joins
 	landed  bool        // stripe's lock
+	prior   *item[K, V] // what a refresh replaces; flight's goroutine only
 	early   bool        // it renews what is fresh still; flight's goroutine only
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
 	reaper  *time.Timer // stripe's lock
@@ -65,6 +68,9 @@ func (f *flights[K, V]) spoil(key K, version uint64) {
 			fl.spoilt = version
 			delete(m, key)
 		}
+	}
+	for _, m := range f.marks[key] {
+		m.spoilt = true
 	}
 }
 

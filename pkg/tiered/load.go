@@ -21,7 +21,12 @@ type Loader[K Key, V any] func(ctx context.Context, key K, l *Load[V]) (V, error
 
 // Load is a loader's view of its entry. It is valid during the call.
 type Load[V any] struct {
-	opts entryConfig
+	opts     entryConfig
+	stale    V // what the load is to replace
+	hasStale bool
+	kept     bool // not modified
+	oldETag  string
+	etag     string
 }
 
 // Set changes the entry's options by what the loader has learnt, such as a TTL
@@ -117,11 +122,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 	p := c.place(ctx, o, o.ttl)
 	f.refs.Store(&p)
 
-	l := &Load[V]{opts: *o}
-	before := c.s.time.nanos()
-	value, err := c.call(ctx, key, loader, l)
-	p.cost = time.Duration(c.s.time.nanos() - before)
-	it := &item[K, V]{key: key, value: value, missing: err != nil}
+	it, l, err := c.produce(ctx, f, key, o, &p, loader)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		if r := c.instead(ctx, h, f, key, o); r != nil {
 			c.throttle(h, f, key, r, o)

@@ -20,6 +20,7 @@ type placement struct {
 	epoch   uint64
 	ns      tagRef
 	tags    []tagRef
+	etag    string
 	known   bool // the tag versions are Redis's, so that others will believe them
 	skipL1  bool
 	started int64 // µs of Redis's clock
@@ -115,6 +116,7 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 			soft: soft, hard: soft + micros(p.grace), cost: uint32(min(micros(p.cost), math.MaxUint32)), key: keyHash(c.s.l2.dataKey(c.name, skey)),
 		},
 		nsVersion: p.ns.version,
+		etag:      p.etag,
 		raw:       raw,
 	}
 	if missing {

@@ -150,7 +150,7 @@ func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig,
 			return nil, nil, version
 		}
 	}
-	it = &item[K, V]{key: key, missing: e.negative()}
+	it = &item[K, V]{key: key, missing: e.negative(), etag: e.etag}
 	if !it.missing {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
 			c.refuse(skey, version, CorruptValue)

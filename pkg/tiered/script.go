@@ -35,6 +35,10 @@ var (
 	luaUpdate string
 	//go:embed lua/expire.lua
 	luaExpire string
+	//go:embed lua/hold.lua
+	luaHold string
+	//go:embed lua/sethold.lua
+	luaSetHeld string
 
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
 	scriptFill       = redis.NewScript(luaEntry + luaFill)
@@ -47,6 +51,8 @@ var (
 	scriptRead       = redis.NewScript(luaEntry + luaRead)
 	scriptUpdate     = redis.NewScript(luaEntry + luaUpdate)
 	scriptExpire     = redis.NewScript(luaEntry + luaExpire)
+	scriptHold       = redis.NewScript(luaEntry + luaHold)
+	scriptSetHeld    = redis.NewScript(luaEntry + luaSetHeld)
 )
 
 // call is one run of a script in a pipeline.
