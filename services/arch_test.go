@@ -42,8 +42,9 @@ var rules = []rule{
 	{folder: "services/internal/serve"},
 	{folder: "services/internal/event", others: []string{goredis, otel, "github.com/oklog/ulid/v2"}},
 	{folder: "services/internal/redisconn", ours: []string{"services/internal/env"}, others: []string{goredis, otel}},
-	{folder: "services/internal/session", ours: []string{"pkg/tiered"}, others: []string{goredis, otel, "github.com/google/uuid"}},
-	{folder: "services/internal/ratelimit", others: []string{goredis, otel}},
+	{folder: "services/internal/session", ours: []string{"pkg/tiered", "services/internal/caching"}, others: []string{goredis, otel, "github.com/google/uuid"}},
+	{folder: "services/internal/caching", ours: []string{"pkg/tiered"}},
+	{folder: "services/internal/ratelimit", ours: []string{"services/internal/caching"}, others: []string{goredis, otel}},
 	{folder: "services/internal/alert", ours: []string{"services/internal/env"}, others: []string{
 		"github.com/getsentry/sentry-go", "github.com/wneessen/go-mail", "github.com/google/uuid", otel,
 	}},
@@ -57,11 +58,11 @@ var rules = []rule{
 	{folder: "services/internal/traceview", others: []string{"go.opentelemetry.io", "google.golang.org/protobuf"}},
 
 	{folder: "services/api/internal/fault"},
-	{folder: "services/api/internal/account", ours: []string{"pkg/tiered", "services/internal/civil", "services/internal/event", "services/api/internal/fault"},
+	{folder: "services/api/internal/account", ours: []string{"pkg/tiered", "services/internal/caching", "services/internal/civil", "services/internal/event", "services/api/internal/fault"},
 		others: []string{"golang.org/x/crypto", "golang.org/x/sync", "golang.org/x/text", "github.com/google/uuid", "github.com/oklog/ulid/v2", otel}},
-	{folder: "services/api/internal/habit", ours: []string{"pkg/tiered", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account"},
+	{folder: "services/api/internal/habit", ours: []string{"pkg/tiered", "services/internal/caching", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account"},
 		others: []string{"github.com/google/uuid", "github.com/oklog/ulid/v2", otel}},
-	{folder: "services/api/internal/team", ours: []string{"pkg/tiered", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit"},
+	{folder: "services/api/internal/team", ours: []string{"pkg/tiered", "services/internal/caching", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit"},
 		others: []string{"github.com/google/uuid", "github.com/oklog/ulid/v2", otel}},
 	{folder: "services/api/internal/store", ours: []string{
 		"services/internal/db", "services/internal/civil", "services/internal/event",

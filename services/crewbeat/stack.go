@@ -35,7 +35,7 @@ type stack struct {
 	cache     *tiered.Store
 	sessions  *session.Sessions
 	broker    event.Broker
-	alerts    *alert.Engine              // nil without Redis
+	alerts    *alert.Engine               // nil without Redis
 	drain     func(context.Context) error // of the sockets; nil: there are none
 	parts     []serve.Part
 }

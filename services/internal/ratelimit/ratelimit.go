@@ -2,10 +2,6 @@ package ratelimit
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -15,6 +11,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/crewbeat/crewbeat/services/internal/caching"
 )
 
 // Options fit [New]. Their zero value counts in memory.
@@ -176,17 +174,9 @@ func (l *Limits) answered(ctx context.Context) {
 	}
 }
 
-// key hides who asked. Parts are told apart by their lengths: "a", "bc" is
-// not "ab", "c".
+// key hides who asked.
 func (l *Limiter) key(who []string) string {
-	h := hmac.New(sha256.New, []byte(l.limits.o.Secret))
-	var size [8]byte
-	for _, part := range append([]string{"ratelimit", l.policy.Name}, who...) {
-		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
-		h.Write(size[:])
-		h.Write([]byte(part))
-	}
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:16])
+	return caching.Digest(l.limits.o.Secret, append([]string{"ratelimit", l.policy.Name}, who...)...)
 }
 
 func bit(b bool) int {

@@ -35,6 +35,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/services/internal/caching"
 )
 
 // ErrNone reports that there is no session that is alive: the token is absent,
@@ -84,9 +85,6 @@ const (
 	touchEvery = time.Minute
 	keepEnded  = 7 * 24 * time.Hour
 	minSecret  = 32
-
-	inMemory = time.Second      // the bound for other nodes when Redis is away
-	inRedis  = 10 * time.Second // the bound for them when only the revoking node has lost it
 )
 
 func (c Config) withDefaults() Config {
@@ -146,10 +144,9 @@ func New(c Config) (*Sessions, error) {
 	if c.Cache == nil {
 		return s, nil
 	}
-	cache, err := tiered.New[string, Session](c.Cache, "session", tiered.WithDefaults(
-		tiered.TTL(inRedis), tiered.L1TTL(inMemory), tiered.NegativeTTL(inRedis)))
+	cache, err := caching.Open[Session](c.Cache, caching.Sessions)
 	if err != nil {
-		return nil, fmt.Errorf("open session cache: %w", err)
+		return nil, err
 	}
 	s.cache = cache
 	return s, nil

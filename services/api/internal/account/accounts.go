@@ -16,6 +16,7 @@ import (
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
+	"github.com/crewbeat/crewbeat/services/internal/caching"
 	"github.com/crewbeat/crewbeat/services/internal/civil"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 )
@@ -46,10 +47,9 @@ func New(c Config) (*Accounts, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	cache, err := tiered.New[string, User](c.Cache, "user",
-		tiered.WithDefaults(tiered.TTL(time.Hour), tiered.Jitter(0.1)))
+	cache, err := caching.Open[User](c.Cache, caching.Users)
 	if err != nil {
-		return nil, fmt.Errorf("open cache of users: %w", err)
+		return nil, err
 	}
 	h, err := newHasher(max(c.Hashing, 0))
 	if err != nil {

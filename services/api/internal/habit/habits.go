@@ -14,6 +14,7 @@ import (
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
+	"github.com/crewbeat/crewbeat/services/internal/caching"
 	"github.com/crewbeat/crewbeat/services/internal/civil"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 )
@@ -53,15 +54,13 @@ func New(c Config) (*Habits, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	lists, err := tiered.New[string, []Habit](c.Cache, "habits",
-		tiered.WithDefaults(tiered.TTL(30*time.Minute), tiered.Jitter(0.1)))
+	lists, err := caching.Open[[]Habit](c.Cache, caching.Habits)
 	if err != nil {
-		return nil, fmt.Errorf("open cache of habits: %w", err)
+		return nil, err
 	}
-	weeks, err := tiered.New[string, Week](c.Cache, "dashboard",
-		tiered.WithDefaults(tiered.TTL(time.Hour), tiered.Jitter(0.1)))
+	weeks, err := caching.Open[Week](c.Cache, caching.Weeks)
 	if err != nil {
-		return nil, fmt.Errorf("open cache of weeks: %w", err)
+		return nil, err
 	}
 	return &Habits{c.Store, c.Cache, lists, weeks, c.Now}, nil
 }

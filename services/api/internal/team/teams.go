@@ -18,6 +18,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
+	"github.com/crewbeat/crewbeat/services/internal/caching"
 	"github.com/crewbeat/crewbeat/services/internal/civil"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 )
@@ -53,10 +54,9 @@ func New(c Config) (*Teams, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	teams, err := tiered.New[string, Overview](c.Cache, "team",
-		tiered.WithDefaults(tiered.TTL(5*time.Minute), tiered.Jitter(0.1)))
+	teams, err := caching.Open[Overview](c.Cache, caching.Teams)
 	if err != nil {
-		return nil, fmt.Errorf("open cache of teams: %w", err)
+		return nil, err
 	}
 	return &Teams{c.Store, c.Cache, teams, c.Now}, nil
 }
