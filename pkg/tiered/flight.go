@@ -94,9 +94,12 @@ func (f *flight[K, V]) joinable(s *Store) bool {
 // while the message is on its way. Redis tells: if it refuses to store what was
 // loaded, only the one who started the flight takes the result, for he asked
 // before; the others ask again. Without a memory tier they always do, and find
-// it in Redis.
+// it in Redis, or, if Redis could not be asked, in one more load. Whatever began
+// after a call may be joined by it without a doubt, so that however many call,
+// two loads are enough.
 func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig, suspect *record, load Loader[K, V]) (V, error) {
 	var zero V
+	asked := time.Now()
 	for try := 0; ; try++ {
 		if err := ctx.Err(); err != nil {
 			return zero, err
@@ -111,7 +114,7 @@ func (c *Cache[K, V]) join(ctx context.Context, h uint64, key K, o *entryConfig,
 			return zero, err
 		case left:
 			return c.open(it)
-		case joined && f.unsure:
+		case joined && f.unsure && !f.began.After(asked):
 			suspect = nil
 		case f.err != nil:
 			return zero, f.err

@@ -119,6 +119,8 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 		}
 		defer done()
 	}
+	// Until Redis has stored it, nothing says that no other node has written.
+	f.unsure = f.unsure || c.s.l1 == nil && c.s.l2 != nil && !o.skipL2
 	p := c.place(ctx, o, o.ttl)
 	f.refs.Store(&p)
 

@@ -1,0 +1,601 @@
+package tiered_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+var histories = flag.Int("histories", 30, "histories that each linearizability test tries")
+
+// subject is a cache on one of several nodes.
+type subject interface {
+	Set(ctx context.Context, key string, v int) error
+	Delete(ctx context.Context, key string) error
+	Get(ctx context.Context, key string) (int, error)
+	GetOrLoad(ctx context.Context, key string, load func(context.Context) (int, error)) (int, error)
+	Update(ctx context.Context, key string, v int) (old int, err error)
+	InvalidateAll(ctx context.Context) error // by a tag
+	Clear(ctx context.Context) error
+}
+
+var errNoSuchCall = errors.New("the subject has no such call")
+
+// tieredNode is this package's cache. Every entry has the tag.
+type tieredNode struct {
+	s *tiered.Store
+	c *tiered.Cache[string, int]
+}
+
+func (n tieredNode) Set(ctx context.Context, key string, v int) error { return n.c.Set(ctx, key, v) }
+func (n tieredNode) Delete(ctx context.Context, key string) error     { return n.c.Delete(ctx, key) }
+func (n tieredNode) Clear(ctx context.Context) error                  { return n.c.Clear(ctx) }
+func (n tieredNode) InvalidateAll(ctx context.Context) error          { return n.s.InvalidateTags(ctx, "all") }
+func (n tieredNode) Get(ctx context.Context, key string) (int, error) { return n.c.Get(ctx, key) }
+
+func (n tieredNode) GetOrLoad(ctx context.Context, key string, load func(context.Context) (int, error)) (int, error) {
+	return n.c.GetOrLoad(ctx, key, func(ctx context.Context, _ string, _ *tiered.Load[int]) (int, error) { return load(ctx) })
+}
+
+func (n tieredNode) Update(ctx context.Context, key string, v int) (old int, err error) {
+	_, err = n.c.Update(ctx, key, func(_ context.Context, was int, exists bool) (int, error) {
+		old = 0
+		if exists {
+			old = was
+		}
+		return v, nil
+	})
+	return old, err
+}
+
+// naiveNode is what most code does: cache-aside on the same Redis. It shows
+// that the tests find what they look for.
+type naiveNode struct {
+	c      redis.UniversalClient
+	memory *sync.Map // nil: Redis alone
+}
+
+func (n naiveNode) Set(ctx context.Context, key string, v int) error {
+	if n.memory != nil {
+		n.memory.Store(key, v)
+	}
+	return n.c.Set(ctx, key, v, time.Minute).Err()
+}
+
+func (n naiveNode) Delete(ctx context.Context, key string) error {
+	if n.memory != nil {
+		n.memory.Delete(key)
+	}
+	return n.c.Del(ctx, key).Err()
+}
+
+func (n naiveNode) Get(ctx context.Context, key string) (int, error) {
+	if n.memory != nil {
+		if v, ok := n.memory.Load(key); ok {
+			return v.(int), nil
+		}
+	}
+	v, err := n.c.Get(ctx, key).Int()
+	if errors.Is(err, redis.Nil) {
+		return 0, tiered.ErrMiss
+	}
+	if err == nil && n.memory != nil {
+		n.memory.Store(key, v)
+	}
+	return v, err
+}
+
+func (n naiveNode) GetOrLoad(ctx context.Context, key string, load func(context.Context) (int, error)) (int, error) {
+	if v, err := n.Get(ctx, key); err == nil {
+		return v, nil
+	}
+	v, err := load(ctx)
+	if err == nil {
+		_ = n.Set(ctx, key, v)
+	}
+	return v, err
+}
+
+func (n naiveNode) Update(context.Context, string, int) (int, error) { return 0, errNoSuchCall }
+func (n naiveNode) InvalidateAll(context.Context) error              { return errNoSuchCall }
+func (n naiveNode) Clear(context.Context) error                      { return errNoSuchCall }
+
+// trial runs histories on nodes and has them judged.
+type trial struct {
+	nodes []subject
+	began time.Time
+	value atomic.Int64 // the last one used: each is used once
+	round atomic.Int64
+	ops   int           // of each worker in a round
+	keys  int           // of a round, each with a history
+	rest  time.Duration // between two of them, at most
+}
+
+const workersPerNode = 2
+
+// truth is a key's source and its history.
+type truth struct {
+	key string
+	history
+	source struct {
+		sync.Mutex
+		v int
+	}
+}
+
+func (tr *trial) now() int64 { return int64(time.Since(tr.began)) }
+func (tr *trial) fresh() int { return int(tr.value.Add(1)) }
+
+func (tr *trial) write(k *truth, node int) {
+	v := tr.fresh()
+	call := tr.now()
+	k.source.Lock()
+	k.source.v = v
+	k.source.Unlock()
+	k.add(step{deed: sourceGets, node: node, v: v}, call, tr.now())
+}
+
+// play makes one history for each of a few new keys.
+func (tr *trial) play(ctx context.Context) []*truth {
+	round := tr.round.Add(1)
+	keys := make([]*truth, tr.keys)
+	for i := range keys {
+		keys[i] = &truth{key: fmt.Sprintf("%d-%d", round, i)}
+		tr.write(keys[i], 0)
+	}
+	var wg sync.WaitGroup
+	for n := range tr.nodes {
+		for range workersPerNode {
+			wg.Go(func() {
+				for range tr.ops {
+					if !pause(ctx, rand.N(tr.rest)) {
+						return
+					}
+					tr.act(ctx, n, keys)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	return keys
+}
+
+// act makes one call and notes what came of it.
+func (tr *trial) act(ctx context.Context, node int, keys []*truth) {
+	n, k := tr.nodes[node], keys[rand.N(len(keys))]
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if rand.N(20) == 0 { // this one has no patience
+		ctx, cancel = context.WithTimeout(ctx, rand.N(2*time.Millisecond))
+		defer cancel()
+	}
+	// write notes a write of all the keys; one that failed may yet happen.
+	write := func(d deed, v int, keys []*truth, f func() error) {
+		call := tr.now()
+		err := f()
+		ret := tr.now()
+		if errors.Is(err, errNoSuchCall) {
+			return
+		}
+		if err != nil {
+			ret = forever
+		}
+		for _, k := range keys {
+			k.add(step{deed: d, node: node, v: v}, call, ret)
+		}
+	}
+	one := keys[:0:0]
+	one = append(one, k)
+	forget := func() error { return n.Delete(ctx, k.key) }
+	switch p := rand.N(100); {
+	case p < 40:
+		call := tr.now()
+		v, err := n.GetOrLoad(ctx, k.key, func(ctx context.Context) (int, error) {
+			began := tr.now()
+			k.source.Lock()
+			v := k.source.v
+			k.source.Unlock()
+			k.add(step{deed: sourceRead, node: node, v: v}, began, tr.now())
+			if !pause(ctx, rand.N(2*tr.rest)) {
+				return 0, ctx.Err()
+			}
+			return v, nil
+		})
+		if err == nil {
+			k.add(step{deed: found, node: node, v: v}, call, tr.now())
+		}
+	case p < 60:
+		call := tr.now()
+		if v, err := n.Get(ctx, k.key); err == nil {
+			k.add(step{deed: found, node: node, v: v}, call, tr.now())
+		}
+	case p < 75:
+		tr.write(k, node)
+		write(cacheLoses, 0, one, forget)
+	case p < 82:
+		tr.write(k, node)
+		v := tr.fresh()
+		write(cacheGets, v, one, func() error { return n.Set(ctx, k.key, v) })
+	case p < 85:
+		write(cacheLoses, 0, one, forget)
+	case p < 91:
+		tr.write(k, node)
+		write(cacheLoses, 0, keys, func() error { return n.InvalidateAll(ctx) })
+	case p < 94:
+		tr.write(k, node)
+		write(cacheLoses, 0, keys, func() error { return n.Clear(ctx) })
+	default:
+		v := tr.fresh()
+		call := tr.now()
+		old, err := n.Update(ctx, k.key, v)
+		switch {
+		case errors.Is(err, errNoSuchCall):
+		case err != nil:
+			k.add(step{deed: cacheGets, node: node, v: v}, call, forever)
+		default:
+			k.add(step{deed: updated, node: node, old: old, v: v}, call, tr.now())
+		}
+	}
+}
+
+// pause waits and reports whether ctx is still good.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// nemesis does harm until its context ends, and leaves everything healed.
+type nemesis func(ctx context.Context)
+
+// harms plays one after the other at random, with some peace in between.
+func harms(peace time.Duration, some ...func(context.Context)) nemesis {
+	return func(ctx context.Context) {
+		for pause(ctx, rand.N(peace)) {
+			some[rand.N(len(some))](ctx)
+		}
+	}
+}
+
+// breakNets harms the network of one node at a time.
+func breakNets(nodes []*tieredtest.Node) []func(context.Context) {
+	net := func() *tieredtest.Proxy { return nodes[rand.N(len(nodes))].Net }
+	scripts := tieredtest.AnyOf(tieredtest.Command("EVALSHA"), tieredtest.Command("EVAL"))
+	return []func(context.Context){
+		func(context.Context) { net().Reset() },
+		func(context.Context) { net().Reset(tieredtest.Subscribers) },
+		func(ctx context.Context) { // it has been done, and nobody knows
+			h := net().HoldReply(scripts)
+			pause(ctx, rand.N(20*time.Millisecond))
+			h.Drop()
+		},
+		func(ctx context.Context) { // it arrives late
+			h := net().HoldCommand(scripts)
+			pause(ctx, rand.N(20*time.Millisecond))
+			h.Release()
+		},
+		func(ctx context.Context) {
+			heal := net().Blackhole([]tieredtest.Direction{tieredtest.Up, tieredtest.Down, tieredtest.Both}[rand.N(3)])
+			pause(ctx, rand.N(200*time.Millisecond))
+			heal()
+		},
+		func(ctx context.Context) {
+			heal := net().Slow(5*time.Millisecond, 5*time.Millisecond)
+			pause(ctx, rand.N(100*time.Millisecond))
+			heal()
+		},
+	}
+}
+
+// breakRedis freezes or kills the server.
+func breakRedis(t *testing.T, r *tieredtest.Redis) []func(context.Context) {
+	return []func(context.Context){
+		func(ctx context.Context) {
+			r.Stop(t)
+			pause(ctx, rand.N(300*time.Millisecond))
+			r.Cont(t)
+		},
+		func(ctx context.Context) {
+			r.Kill()
+			pause(ctx, rand.N(100*time.Millisecond))
+			r.Restart(t)
+		},
+	}
+}
+
+// hasty are the options of stores in a test of outages: Redis is required, so
+// that a write that is not known to have happened is an error, and whatever
+// fails is tried again soon.
+func hasty(l1 int64) []tiered.Option {
+	return []tiered.Option{tiered.WithRedisRequired(true), tiered.WithL1(l1), tiered.WithL2Timeout(150 * time.Millisecond),
+		tiered.WithBreaker(gobreaker.Settings{Timeout: 30 * time.Millisecond})}
+}
+
+func tieredNodes(t *testing.T, nodes []*tieredtest.Node, opts ...tiered.EntryOption) []subject {
+	caches := tieredtest.Caches[string, int](t, nodes, "n", tiered.WithDefaults(tiered.Tags("all")), tiered.WithDefaults(opts...))
+	var subjects []subject
+	for i, c := range caches {
+		subjects = append(subjects, tieredNode{nodes[i].Store, c})
+	}
+	return subjects
+}
+
+func naiveNodes(nodes []*tieredtest.Node, memory bool) []subject {
+	var subjects []subject
+	for _, n := range nodes {
+		one := naiveNode{c: n.Client}
+		if memory {
+			one.memory = &sync.Map{}
+		}
+		subjects = append(subjects, one)
+	}
+	return subjects
+}
+
+func ifIllegal(ops []porcupine.Operation) []porcupine.Operation {
+	if legal(ops) {
+		return nil
+	}
+	return ops
+}
+
+// run plays rounds while the nemesis is at work, and returns how many of the
+// histories are not legal as judge sees them, with an example.
+func (tr *trial) run(t *testing.T, n nemesis, want int, judge func(*history) []porcupine.Operation) (tried, illegal int, example string) {
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { n(ctx) })
+	ops := 0
+	for tried < want {
+		for _, k := range tr.play(ctx) {
+			tried++
+			ops += len(k.ops)
+			if bad := judge(&k.history); bad != nil {
+				if illegal++; example == "" {
+					example = fmt.Sprintf("key %q, whose first illegal operation is\n%sof\n%s", k.key,
+						list([]porcupine.Operation{firstIllegal(bad)}), list(bad))
+				}
+			}
+		}
+	}
+	stop()
+	wg.Wait()
+	t.Logf("%d histories of %d operations, %d not legal", tried, ops/tried, illegal)
+	return tried, illegal, example
+}
+
+// pair is a Redis and its replica, of which clients find the master by
+// themselves. What a client writes is acknowledged when both have it.
+type pair struct {
+	t      *testing.T
+	mu     sync.Mutex // guards master
+	master *tieredtest.Redis
+	other  *tieredtest.Redis // nemesis only
+}
+
+func startPair(t *testing.T) *pair {
+	soon := tieredtest.WithArgs("--repl-diskless-sync-delay", "0")
+	p := &pair{t: t, master: tieredtest.StartRedis(t, soon), other: tieredtest.StartRedis(t, soon)}
+	p.follow(t.Context())
+	return p
+}
+
+// follow makes the other one the master's replica and waits until it is.
+func (p *pair) follow(ctx context.Context) {
+	host, port, err := net.SplitHostPort(p.master.Addr())
+	must(p.t, err)
+	c := redis.NewClient(p.other.Options())
+	defer c.Close()
+	if err := c.SlaveOf(ctx, host, port).Err(); err != nil && ctx.Err() == nil {
+		p.t.Errorf("follow: %v", err)
+	}
+	for pause(ctx, 5*time.Millisecond) {
+		info, err := c.Info(ctx, "replication").Result()
+		if err == nil && strings.Contains(info, "master_link_status:up") {
+			return
+		}
+	}
+}
+
+// failover kills the master, which then becomes the replica of the other.
+func (p *pair) failover(ctx context.Context) {
+	p.master.Kill()
+	pause(ctx, rand.N(50*time.Millisecond))
+	c := redis.NewClient(p.other.Options())
+	defer c.Close()
+	if err := c.SlaveOf(context.WithoutCancel(ctx), "NO", "ONE").Err(); err != nil {
+		p.t.Errorf("promote: %v", err)
+	}
+	p.mu.Lock()
+	p.master, p.other = p.other, p.master
+	p.mu.Unlock()
+	p.other.Restart(p.t)
+	p.follow(ctx)
+}
+
+func (p *pair) Connect(t testing.TB, dial tieredtest.DialFunc) redis.UniversalClient {
+	t.Helper()
+	c := p.master.Connect(t, func(ctx context.Context, network, _ string) (net.Conn, error) {
+		p.mu.Lock()
+		addr := p.master.Addr()
+		p.mu.Unlock()
+		return dial(ctx, network, addr)
+	}).(*redis.Client)
+	c.AddHook(replicated{c})
+	return c
+}
+
+// replicated makes a script fail, as one whose outcome is not known, unless the
+// replica has what it wrote.
+type replicated struct{ c *redis.Client }
+
+var errNotReplicated = errors.New("the replica does not have it")
+
+func (replicated) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h replicated) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if name := cmd.Name(); name != "evalsha" && name != "eval" {
+			return next(ctx, cmd)
+		}
+		p := h.c.Pipeline() // WAIT is about its own connection
+		_ = p.Process(ctx, cmd)
+		_, _ = p.Exec(ctx)
+		return cmd.Err()
+	}
+}
+
+func (replicated) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		wait := redis.NewIntCmd(ctx, "WAIT", 1, 100)
+		err := next(ctx, append(slices.Clone(cmds), wait))
+		if n, werr := wait.Result(); err == nil && (werr != nil || n < 1) {
+			err = errNotReplicated
+			for _, cmd := range cmds {
+				if cmd.Err() == nil {
+					cmd.SetErr(err)
+				}
+			}
+		}
+		return err
+	}
+}
+
+// arena is what a trial plays in.
+type arena struct {
+	nodes []*tieredtest.Node
+	harm  nemesis
+}
+
+// arenas are the ways in which things break.
+var arenas = map[string]func(t *testing.T, opts []tiered.Option) arena{
+	"all is well": func(t *testing.T, opts []tiered.Option) arena {
+		nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(opts...))
+		return arena{nodes, func(ctx context.Context) { <-ctx.Done() }}
+	},
+	"networks break": func(t *testing.T, opts []tiered.Option) arena {
+		nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(opts...))
+		return arena{nodes, harms(50*time.Millisecond, breakNets(nodes)...)}
+	},
+	"redis is frozen and killed": func(t *testing.T, opts []tiered.Option) arena {
+		r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
+		nodes := tieredtest.Nodes(t, 3, r, tieredtest.WithStore(opts...))
+		return arena{nodes, harms(200*time.Millisecond, breakRedis(t, r)...)}
+	},
+	"redis comes back empty": func(t *testing.T, opts []tiered.Option) arena {
+		r := tieredtest.StartRedis(t)
+		nodes := tieredtest.Nodes(t, 3, r, tieredtest.WithStore(opts...))
+		return arena{nodes, harms(300*time.Millisecond, breakRedis(t, r)...)}
+	},
+	"a replica takes over": func(t *testing.T, opts []tiered.Option) arena {
+		p := startPair(t)
+		nodes := tieredtest.Nodes(t, 3, p, tieredtest.WithStore(opts...))
+		return arena{nodes, harms(500*time.Millisecond, p.failover)}
+	},
+}
+
+func (a arena) healed() []*tieredtest.Node {
+	for _, n := range a.nodes {
+		n.Net.Heal()
+	}
+	return a.nodes
+}
+
+// With memory off, nobody on any node is served what was overwritten, deleted
+// or invalidated before he asked, whatever breaks.
+func TestWithoutMemoryTheCacheIsLinearizable(t *testing.T) {
+	strict := func(h *history) []porcupine.Operation { return ifIllegal(h.strict()) }
+	for name, enter := range arenas {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := enter(t, hasty(0))
+			tr := &trial{nodes: tieredNodes(t, a.nodes), began: time.Now(), ops: 20, keys: 2, rest: 2 * time.Millisecond}
+			if _, illegal, example := tr.run(t, a.harm, *histories, strict); illegal > 0 {
+				t.Errorf("%d histories are not linearizable, such as that of %s", illegal, example)
+			}
+			naive := &trial{nodes: naiveNodes(a.healed(), false), began: time.Now(), ops: 20, keys: 2, rest: 2 * time.Millisecond}
+			if _, illegal, _ := naive.run(t, a.harm, *histories, strict); illegal == 0 {
+				t.Error("the histories of a naive cache-aside are legal: the test has lost its ground")
+			}
+		})
+	}
+}
+
+// With memory on, a node sees its own writes at once, and those of others at
+// most the bound after they ended: a message's time while the subscription is
+// up or is known to be down; the canary's window, and the entries' L1TTL while
+// Redis is away, when nothing tells. The bounds here have a second for a busy
+// machine.
+func TestWithMemoryNothingIsOlderThanTheBound(t *testing.T) {
+	const slack = time.Second
+	for name, tt := range map[string]struct {
+		bound time.Duration
+		enter func(t *testing.T, opts []tiered.Option) arena
+	}{
+		"all is well":                {slack, arenas["all is well"]},
+		"redis is frozen and killed": {slack + time.Second, arenas["redis is frozen and killed"]}, // L1TTL
+		"subscriptions break": {slack, func(t *testing.T, opts []tiered.Option) arena {
+			nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(opts...))
+			return arena{nodes, harms(50*time.Millisecond, func(context.Context) {
+				nodes[rand.N(len(nodes))].Net.Reset(tieredtest.Subscribers)
+			})}
+		}},
+		"subscriptions are silently dead": {slack + 2500*time.Millisecond, func(t *testing.T, opts []tiered.Option) arena {
+			nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(opts...))
+			return arena{nodes, harms(500*time.Millisecond, func(ctx context.Context) {
+				heal := nodes[rand.N(len(nodes))].Net.Blackhole(tieredtest.Down, tieredtest.Subscribers)
+				pause(ctx, 4*time.Second)
+				heal()
+			})}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			judge := func(h *history) []porcupine.Operation {
+				for n := range 3 {
+					if bad := ifIllegal(h.seenBy(n, tt.bound)); bad != nil {
+						return bad
+					}
+				}
+				return nil
+			}
+			a := tt.enter(t, hasty(1<<20))
+			// Long histories, for what is not longer than the bound tells nothing.
+			wide := func(nodes []subject) *trial {
+				return &trial{nodes: nodes, began: time.Now(), ops: 80, keys: 10, rest: time.Duration(tt.bound) / 30}
+			}
+			tr := wide(tieredNodes(t, a.nodes, tiered.L1TTL(time.Second)))
+			naive := wide(naiveNodes(a.nodes, true))
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if _, illegal, _ := naive.run(t, func(context.Context) {}, naive.keys, judge); illegal == 0 {
+					t.Error("the histories of a naive two-tier cache are within the bound: the test has lost its ground")
+				}
+			})
+			if _, illegal, example := tr.run(t, a.harm, max(*histories/3, tr.keys), judge); illegal > 0 {
+				t.Errorf("%d histories have what is older than %v, such as that of %s", illegal, tt.bound, example)
+			}
+			wg.Wait()
+		})
+	}
+}
