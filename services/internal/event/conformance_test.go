@@ -273,7 +273,7 @@ func conform(t *testing.T, open func(*testing.T, event.Options) event.Broker) {
 	})
 
 	t.Run("SubscribingAmidPublishingMissesNothing", func(t *testing.T) {
-		b := open(t, event.Options{})
+		b := open(t, event.Options{Keep: 1 << 20}) // whatever is published while a reader is slow
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		enough := make(chan struct{})

@@ -264,3 +264,6 @@ func (w wire) Link() (at Position, kept bool) {
 
 // Has reports whether an event was published here.
 func (l *ledger) Has(event string) bool { _, ok := l.once[event]; return ok }
+
+// As returns w in the place of another event of another branch.
+func (w wire) As(other Wire) Wire { w.id, w.prev = other.id, other.prev; return w }

@@ -156,3 +156,25 @@ func (w *world) verdict() {
 		}
 	}
 }
+
+func TestOnlyWhatWasDeliveredIsADuplicate(t *testing.T) {
+	l := event.NewLedger()
+	c := event.NewCursor(l.Head())
+	var heard []event.Wire
+	for n := range 3 {
+		w := l.Put("e"+strconv.Itoa(n), time.UnixMilli(int64(1000+10*n)), 1, 10)
+		heard = append(heard, w)
+		if got, read := c.Live(w); len(got) != 1 || read {
+			t.Fatalf("e%d: delivered %v, read %t", n, got, read)
+		}
+	}
+	for n, w := range heard {
+		if got, read := c.Live(w); len(got) != 0 || read {
+			t.Errorf("e%d again: delivered %v, read %t; want neither", n, got, read)
+		}
+	}
+	other := event.NewLedger().Put("x", time.UnixMilli(1005), 2, 10)
+	if got, read := c.Live(heard[1].As(other)); len(got) != 0 || !read {
+		t.Errorf("an id that lies behind and was never delivered: delivered %v, read %t; want a read", got, read)
+	}
+}

@@ -1,6 +1,7 @@
 package event_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -88,15 +89,40 @@ func TestASubscriberOfAnOldMasterMovesToTheNewOne(t *testing.T) {
 	until(t, "nobody listens to the old master", func() bool { return pubsubClient(t, old.Client(t)) == "" })
 }
 
-// TestAChannelLeftAndWantedAgainIsConfirmedAgain holds the commands of the
-// connection, so that both happen before it can do anything about them.
+// stuck keeps a write that names a channel until it may go on.
+type stuck struct {
+	net.Conn
+	name          string
+	caught, going chan struct{}
+	once          *sync.Once
+}
+
+func (s stuck) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(s.name)) {
+		s.once.Do(func() { close(s.caught); <-s.going })
+	}
+	return s.Conn.Write(b)
+}
+
+// TestAChannelLeftAndWantedAgainIsConfirmedAgain holds the one that subscribes
+// and unsubscribes, so that both happen before it can do anything about them.
 func TestAChannelLeftAndWantedAgainIsConfirmedAgain(t *testing.T) {
 	server := tieredtest.StartRedis(t)
-	b, network := behind(t, server, quick)
+	gate := stuck{name: event.PubsubName("team:1:activity"), caught: make(chan struct{}), going: make(chan struct{}), once: new(sync.Once)}
+	patient := quick
+	patient.Idle = 20 * time.Second
+	b := newBroker(t, server, func(o *redis.Options) {
+		o.WriteTimeout = 20 * time.Second
+		o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+			held := gate
+			held.Conn = conn
+			return held, err
+		}
+	}, patient)
 	_, _, stop := subscribe(t, b, feed)
-	held := network.HoldCommand(tieredtest.Command("SUBSCRIBE", event.PubsubName("team:1:activity")))
 	go subscribeUntilEnd(t, b, "team:1:activity")
-	held.Await(t)
+	<-gate.caught
 	stop()
 	until(t, "the channel is left", func() bool { return len(b.Followed()) == 1 })
 	joined := make(chan *watch, 1)
@@ -112,8 +138,13 @@ func TestAChannelLeftAndWantedAgainIsConfirmedAgain(t *testing.T) {
 		<-t.Context().Done()
 	}()
 	until(t, "the channel is wanted again", func() bool { return len(b.Followed()) == 2 })
-	held.Release()
-	w := <-joined
+	close(gate.going)
+	var w *watch
+	select {
+	case w = <-joined:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the channel that is wanted again is never confirmed")
+	}
 	publish(t, b, feed, 1, 2)
 	w.awaitIDs(t, "e1", "e2")
 }
