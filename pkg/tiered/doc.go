@@ -97,6 +97,15 @@
 // old entries must not be read. A key is a string that is not empty, or an
 // integer.
 //
+// # For operators
+//
+// [Cache.Inspect] tells what both tiers hold for a key and what a Get would do
+// now, [Cache.Local] iterates over what is in memory, [Cache.Stats] and
+// [Store.Stats] count; none of them leaves a trace. [Cache.InvalidatePrefix]
+// deletes by the beginning of the key, slowly. The Store has all of it by text,
+// for a page that does not know the types. [WithHooks] tells a program what
+// happened; METRICS.md has the list of metrics and spans.
+//
 // # How it works
 //
 // Every entry has a version, a hybrid logical clock in microseconds that
