@@ -31,8 +31,12 @@ step() { # NAME COMMAND…
   "${@:2}" || failed=1
 }
 
-# Every module builds by itself, as it does for who imports it.
-modules() { tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest services tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done'; }
+# Every module builds by itself, as it does for who imports it. The benchmarks
+# run once, without a look at their times.
+modules() {
+  tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest pkg/tiered/bench services tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done
+    cd pkg/tiered/bench && GOWORK=off go test -run "^$" -bench . -benchtime 1x ./...'
+}
 
 charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go; }
 

@@ -1,0 +1,236 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
+	rediscache "github.com/go-redis/cache/v9"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/rueidis"
+)
+
+// wire is a redis-server of its own and the clients that are compared on it.
+type wire struct {
+	server *tieredtest.Redis
+	dir    string
+	bare   *redis.Client
+	aside  rueidis.Client
+	store  *tiered.Store
+}
+
+func openWire() (*wire, error) {
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, fmt.Errorf("make folder for redis: %w", err)
+	}
+	w := &wire{dir: dir}
+	if w.server, err = tieredtest.LaunchRedis(dir); err != nil {
+		return nil, fmt.Errorf("bench redis: %w", err)
+	}
+	o := w.server.Options()
+	o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second
+	w.bare = redis.NewClient(o)
+	if w.aside, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{w.server.Addr()}}); err != nil {
+		w.close()
+		return nil, fmt.Errorf("open rueidis: %w", err)
+	}
+	if w.store, err = tiered.Open(context.Background(), tiered.WithRedis(w.bare), tiered.WithL2Timeout(5*time.Second)); err != nil {
+		w.close()
+		return nil, fmt.Errorf("bench tiered: %w", err)
+	}
+	return w, nil
+}
+
+func (w *wire) close() {
+	if w.store != nil {
+		closeStore(w.store)
+	}
+	if w.aside != nil {
+		w.aside.Close()
+	}
+	if w.bare != nil {
+		_ = w.bare.Close()
+	}
+	w.server.Close()
+	_ = os.RemoveAll(w.dir)
+}
+
+// serverTime is the processor time that Redis has had.
+func (w *wire) serverTime() time.Duration {
+	info, err := w.bare.Info(context.Background(), "cpu").Result()
+	if err != nil {
+		return 0
+	}
+	var sum float64
+	for line := range strings.Lines(info) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if name == "used_cpu_user" || name == "used_cpu_sys" {
+			s, _ := strconv.ParseFloat(value, 64)
+			sum += s
+		}
+	}
+	return time.Duration(sum * float64(time.Second))
+}
+
+// fresh gives keys that nobody has had.
+var fresh atomic.Int64
+
+func (w *wire) cache(name string) *tiered.Cache[string, string] {
+	c, err := tiered.New[string, string](w.store, name, tiered.WithDefaults(tiered.TTL(ttl), tiered.L1TTL(ttl)))
+	if err != nil {
+		panic(err) // a name twice: a bug here
+	}
+	return c
+}
+
+func each(f func()) func(n int) {
+	return func(n int) {
+		for range n {
+			f()
+		}
+	}
+}
+
+// missSubjects: the first is the bare command that the others are compared to.
+func (w *wire) missSubjects(value string) []subject {
+	ctx := context.Background()
+	c, leased := w.cache("miss"), w.cache("leased")
+	load := func(context.Context, string, *tiered.Load[string]) (string, error) { return value, nil }
+	key := func() string { return "k" + strconv.FormatInt(fresh.Add(1), 10) }
+	rc := rediscache.New(&rediscache.Options{Redis: w.bare, LocalCache: rediscache.NewTinyLFU(1000, ttl)})
+	return []subject{
+		{"bare GET, absent", each(func() { _ = w.bare.Get(ctx, key()).Err() })},
+		{"bare GET, then SET (by hand)", each(func() {
+			k := key()
+			_ = w.bare.Get(ctx, k).Err()
+			_ = w.bare.Set(ctx, k, value, ttl).Err()
+		})},
+		{"**tiered** Get, absent", each(func() { _, _ = c.Get(ctx, key()) })},
+		{"**tiered** GetOrLoad: lease alone, load not stored", each(func() {
+			_, _ = leased.GetOrLoad(ctx, key(), func(_ context.Context, _ string, l *tiered.Load[string]) (string, error) {
+				l.Set(tiered.TTL(0))
+				return value, nil
+			})
+		})},
+		{"**tiered** GetOrLoad: lease, load, fenced store", each(func() { _, _ = leased.GetOrLoad(ctx, key(), load) })},
+		{"go-redis/cache Once", each(func() {
+			var v string
+			_ = rc.Once(&rediscache.Item{Ctx: ctx, Key: key(), Value: &v, TTL: ttl,
+				Do: func(*rediscache.Item) (any, error) { return value, nil }})
+		})},
+		{"rueidis DoCache, absent", each(func() {
+			_ = w.aside.DoCache(ctx, w.aside.B().Get().Key(key()).Cache(), ttl).Error()
+		})},
+	}
+}
+
+func (w *wire) setSubjects(value string) []subject {
+	ctx := context.Background()
+	c := w.cache("set" + strconv.Itoa(len(value)))
+	return []subject{
+		{"bare SET", each(func() { _ = w.bare.Set(ctx, "bare", value, ttl).Err() })},
+		{"bare SET and PUBLISH, pipelined", each(func() {
+			p := w.bare.Pipeline()
+			p.Set(ctx, "bare", value, ttl)
+			p.Publish(ctx, "bench", "bare")
+			_, _ = p.Exec(ctx)
+		})},
+		{"**tiered** Set", each(func() { _ = c.Set(ctx, "k", value) })},
+		{"**tiered** Delete", each(func() { _ = c.Delete(ctx, "k") })},
+	}
+}
+
+func (w *wire) bulkSubjects(value string) []subject {
+	ctx := context.Background()
+	c := w.cache("bulk")
+	bare, own, values := make([]string, 100), make([]string, 100), make(map[string]string, 100)
+	for i := range bare {
+		own[i] = strconv.Itoa(i)
+		bare[i] = "bare" + own[i]
+		values[own[i]] = value
+		_ = w.bare.Set(ctx, bare[i], value, ttl).Err()
+	}
+	_ = c.SetMany(ctx, values)
+	return []subject{
+		{"MGET of 100", each(func() { _ = w.bare.MGet(ctx, bare...).Err() })},
+		{"pipeline of 100 GET", each(func() {
+			p := w.bare.Pipeline()
+			for _, k := range bare {
+				p.Get(ctx, k)
+			}
+			_, _ = p.Exec(ctx)
+		})},
+		{"**tiered** GetMany of 100, from Redis", each(func() { _, _ = c.GetMany(ctx, own, tiered.SkipL1()) })},
+		{"**tiered** GetMany of 100, from memory", each(func() { _, _ = c.GetMany(ctx, own) })},
+		{"100 GET, one by one", each(func() {
+			for _, k := range bare {
+				_ = w.bare.Get(ctx, k).Err()
+			}
+		})},
+	}
+}
+
+// nearSubjects are hits in the memory of caches that have Redis behind them.
+func (w *wire) nearSubjects(value string) []subject {
+	ctx := context.Background()
+	const keys = 16 << 10
+	c := w.cache("near")
+	rc := rediscache.New(&rediscache.Options{Redis: w.bare, LocalCache: rediscache.NewTinyLFU(2*keys, ttl)})
+	trace, own := zipf(1, 1<<18, keys, 1.1), names(keys)
+	for k := range keys {
+		_ = c.Set(ctx, own[k], value)
+		_ = rc.Set(&rediscache.Item{Ctx: ctx, Key: own[k], Value: value, TTL: ttl})
+		_ = w.bare.Set(ctx, "r"+own[k], value, ttl).Err()
+	}
+	at := func(do func(k int)) func(n int) {
+		i := 0
+		return func(n int) {
+			for range n {
+				i++
+				do(trace[i%len(trace)])
+			}
+		}
+	}
+	load := func(context.Context, string, *tiered.Load[string]) (string, error) { return value, nil }
+	return []subject{
+		{"**tiered** Get", at(func(k int) { _, _ = c.Get(ctx, own[k]) })},
+		{"**tiered** GetOrLoad", at(func(k int) { _, _ = c.GetOrLoad(ctx, own[k], load) })},
+		{"go-redis/cache Get", at(func(k int) { var v string; _ = rc.Get(ctx, own[k], &v) })},
+		{"rueidis DoCache", at(func(k int) {
+			_, _ = w.aside.DoCache(ctx, w.aside.B().Get().Key("r"+own[k]).Cache(), ttl).ToString()
+		})},
+	}
+}
+
+// openSubjects are misses while the breaker is open, beside those of a store
+// that has no Redis: the difference is what the breaker costs.
+func openSubjects() (all []subject, end func(), err error) {
+	ctx := context.Background()
+	dead := redis.NewClient(&redis.Options{
+		Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1, DialTimeout: 100 * time.Millisecond, ContextTimeoutEnabled: true,
+	})
+	away, err := tiered.Open(ctx, tiered.WithRedis(dead), tiered.WithL2Timeout(100*time.Millisecond),
+		tiered.WithBreaker(breakerFor(time.Hour)))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open without redis: %w", err)
+	}
+	c, err := tiered.New[int, int](away, "open")
+	if err != nil {
+		return nil, nil, fmt.Errorf("open without redis: %w", err)
+	}
+	for away.Health().Breaker != "open" {
+		_, _ = c.Get(ctx, 1, tiered.SkipL1())
+	}
+	none, without := memoryOnly[int](1<<20, 0)
+	return []subject{
+		{"**tiered** Get, absent, no Redis configured", each(func() { _, _ = without.Get(ctx, 1) })},
+		{"**tiered** Get, absent, breaker open", each(func() { _, _ = c.Get(ctx, 1) })},
+	}, func() { closeStore(away); closeStore(none); _ = dead.Close() }, nil
+}
