@@ -10,6 +10,9 @@
 //     test says so.
 //   - [Nodes]: several processes in one, each with its own memory and its own
 //     network to the server.
+//   - [Conformance]: a suite of what the cache guarantees, for the Redis, the
+//     client's settings and the options that will be used; [ConformCodec] for
+//     a codec of one's own.
 //   - [Clock]: time that moves by hand.
 //
 // What it starts ends with the test. It needs redis-server on PATH.
