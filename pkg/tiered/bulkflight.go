@@ -155,6 +155,11 @@ func (c *call) outcome(err error) error {
 // fly reads Redis, and obtains what Redis does not have.
 func (b *bulk[K, V]) fly(ctx context.Context, p *part[K, V]) {
 	c := b.c
+	if b.o.failSafe > 0 && !b.o.skipL1 {
+		for _, s := range p.seats {
+			s.f.stale.Store(c.remembered(s.hash, s.key, &b.o))
+		}
+	}
 	if c.s.l2 != nil && !b.o.skipL2 {
 		for batch := range slices.Chunk(p.seats, bulkSize) {
 			b.read(ctx, batch)
@@ -169,11 +174,6 @@ func (b *bulk[K, V]) fly(ctx context.Context, p *part[K, V]) {
 // read lands those keys that Redis has.
 func (b *bulk[K, V]) read(ctx context.Context, batch []*seat[K, V]) {
 	c := b.c
-	if b.o.failSafe > 0 && !b.o.skipL1 {
-		for _, s := range batch {
-			s.f.stale.Store(c.remembered(s.hash, s.key, &b.o))
-		}
-	}
 	epoch := c.s.coherent()
 	entries, err := c.fetchEntries(ctx, batch)
 	switch {

@@ -46,6 +46,14 @@
 //     have been made N times.
 //   - Write never leaves the cache with an older value than the source: what two
 //     wrote at a time, or what failed, is deleted rather than guessed.
+//   - Many keys. GetMany, GetOrLoadMany, SetMany and DeleteMany do for each key
+//     what their siblings for one do: each has its own version, fence, flight and
+//     message, a write of one spoils the load of that one alone, and concurrent
+//     calls for one and for many share reads and loads key by key. Of 256 keys,
+//     a read costs one round trip, a load three (read, leases, store), and one
+//     more if the versions of tags must be read. The loader is called once, and
+//     again only for keys that another process held a lease for and did not
+//     bring. What was found comes back also with an error. None is a transaction.
 //   - A damaged, foreign or differently typed entry in Redis is a miss and a
 //     count, never an error and never another value. Entries are bound to
 //     their keys and carry a checksum.
@@ -63,6 +71,9 @@
 //     either tier. The store that wrote serves nothing older from the moment it
 //     has noticed. All is repeated once more after 15 s, for what an old master
 //     went on acknowledging until it was demoted. See [Health].Failovers.
+//   - While Redis is away, at most 64 loaders run at once in a process
+//     ([WithOutageLoads]); the others take turns, and those that [FailSafe] has a
+//     value for serve it and do not wait.
 //   - A hit in memory allocates nothing, and neither logs, traces nor locks
 //     anything of this package.
 //
