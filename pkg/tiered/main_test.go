@@ -18,6 +18,9 @@ import (
 var shared *tieredtest.Redis
 
 func TestMain(m *testing.M) {
+	if addr := os.Getenv(childAddr); addr != "" {
+		os.Exit(blockInSink(addr, os.Getenv(childPrefix)))
+	}
 	dir, err := os.MkdirTemp("", "tiered")
 	if err == nil {
 		shared, err = tieredtest.LaunchRedis(dir)

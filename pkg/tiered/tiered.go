@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -27,6 +28,7 @@ type Store struct {
 	log      *slog.Logger
 	tracer   trace.Tracer
 	metrics  *metrics
+	meter    metric.Meter
 	hooks    *courier
 
 	l1      *local  // nil if off
@@ -88,6 +90,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 		time:     newTimeSource(o.clock),
 		log:      o.log,
 		tracer:   o.tracers.Tracer(scope),
+		meter:    o.meters.Meter(scope),
 		caches:   make(map[string]namespace),
 		lost:     newRecovery(),
 		contact:  make(chan struct{}),
@@ -95,8 +98,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 	}
 	s.epoch.Store(2)
 	s.gapSince = time.Now()
-	meter := o.meters.Meter(scope)
-	s.metrics = newMetrics(meter)
+	s.metrics = newMetrics(s.meter)
 	if *o.turns > 0 {
 		s.turns = make(chan struct{}, *o.turns)
 	}
@@ -129,7 +131,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 			return nil, fmt.Errorf("open cache: %w", err)
 		}
 	}
-	if err := s.metrics.register(s, meter); err != nil {
+	if err := s.metrics.register(s, s.meter); err != nil {
 		s.log.WarnContext(ctx, "cache metrics are off", slog.Any("error", err))
 	}
 	if s.l2 != nil {
