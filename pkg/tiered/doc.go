@@ -100,6 +100,41 @@
 //   - More than 10,000 lost writes. Beyond that the namespaces concerned are
 //     cleared when Redis returns: too much is forgotten, never too little.
 //
+// # Write-behind
+//
+// A [WriteBehind] takes writes that are read from the cache at once and gives
+// them to a sink later, merged by key: a batch of 100, or what is 5 s old.
+//
+//   - Nothing accepted is lost. A write is accepted when it is in a Redis stream,
+//     or when the sink has taken it; it leaves the stream in the script that
+//     acknowledges it, after the sink's success. Without Redis, and while Redis is
+//     away, full, or does not answer, the sink is called before Put returns.
+//   - It is as durable as Redis: what a crash between two fsyncs, a failover to a
+//     replica that lags, or FLUSHALL takes is gone. WriteBehindOptions.Replicas
+//     waits for replicas; appendfsync always waits for the disk. A Redis that
+//     evicts keys without a TTL (allkeys policies) is refused.
+//   - At least once, in order. One process at a time flushes a partition, under a
+//     lease; an item's Version grows with every write of its key, so that a sink
+//     that writes "if newer" gets no write twice and no older one over a newer, also
+//     from a process that lost its lease and goes on. After a crash the same writes
+//     come again as the same item with the same Version.
+//   - Fields merge by the caller's function: a partial never replaces another, and
+//     is never cached or written as the whole.
+//   - An item that the sink refuses while it takes others is parked with its cause
+//     ([WriteBehind.DeadLetters], Retry, Discard); a sink that takes nothing is
+//     tried again for as long as it takes, and nothing is parked.
+//   - A full queue makes writers flush it themselves; if the sink takes nothing they
+//     get [ErrQueueFull], and the write is not accepted.
+//   - Close flushes until its context ends; what is left stays for the next process.
+//
+// Not guaranteed: the order of writes of one key by two processes within an L2
+// time-out while Redis is away, for each goes by its own estimate of Redis's clock.
+// A partial written while Redis is away is queued again when it is back, so that
+// no older one outlives it; if its process dies before, an older queued write of
+// the same field wins, and in between another process's newer one can lose. Fields
+// that only one of them wrote are never lost. Loads that do not go through
+// [WriteBehind.Loader] do not see what is queued once it has left the cache.
+//
 // # Values
 //
 // Values are shared between all who read them and must not be changed, unless
