@@ -246,7 +246,7 @@ func (d *delivery[K, V]) deliver(ctx context.Context, parcels []*parcel[K, V]) e
 			break
 		}
 		if try < w.o.Attempts-1 {
-			if perr := pause(ctx, w.backoff(try), err); perr != nil {
+			if perr := linger(ctx, w.backoff(try), err); perr != nil {
 				return perr
 			}
 		}
@@ -418,7 +418,7 @@ func (w *WriteBehind[K, V]) flushAll(ctx context.Context) error {
 				fails++
 				errs[slot] = err
 			}
-			if pause(ctx, wait, err) != nil {
+			if linger(ctx, wait, err) != nil {
 				if errs[slot] == nil {
 					errs[slot] = err
 				}

@@ -361,7 +361,7 @@ func (w *WriteBehind[K, V]) payDebt(ctx context.Context, key K) error {
 func (w *WriteBehind[K, V]) makeRoom(ctx context.Context, p int) error {
 	_, err := w.drain(ctx, p, 0, 1, 0)
 	if errors.Is(err, errHeld) {
-		return pause(ctx, heldPause, ErrQueueFull)
+		return linger(ctx, heldPause, ErrQueueFull)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrQueueFull, err)
@@ -369,8 +369,8 @@ func (w *WriteBehind[K, V]) makeRoom(ctx context.Context, p int) error {
 	return nil
 }
 
-// pause waits for about d.
-func pause(ctx context.Context, d time.Duration, cause error) error {
+// linger waits for about d.
+func linger(ctx context.Context, d time.Duration, cause error) error {
 	timer := time.NewTimer(jitter(d))
 	defer timer.Stop()
 	select {

@@ -56,6 +56,12 @@ func TestPrometheusSeesExactlyWhatIsDocumented(t *testing.T) {
 	tieredtest.Caches[int, string](t, nodes, "numbers")
 
 	ctx := t.Context()
+	sink := func(context.Context, []tiered.Item[string, string]) error { return nil }
+	behind, err := tiered.NewWriteBehind(ctx, words, sink, tiered.WriteBehindOptions[string]{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = behind.Close(context.WithoutCancel(ctx)) })
 	load := func(_ context.Context, key string, _ *tiered.Load[string]) (string, error) {
 		switch key {
 		case "absent":
