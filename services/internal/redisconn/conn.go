@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/profile"
 )
 
 // How long things may take. Redis is there to make things faster: one that
@@ -89,6 +91,7 @@ type Conn struct {
 
 	failing atomic.Int64 // commands in a row that failed on the network
 	totals  totals
+	profile *profile.Recorder // nil unless monitoring
 
 	mu       sync.Mutex
 	status   Status
@@ -124,6 +127,9 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 			return nil, errors.New("REDIS_REQUIRED=true, but neither REDIS_URL nor REDIS_HOST says where Redis is")
 		}
 		return c, nil
+	}
+	if cfg.Monitoring {
+		c.profile = profile.New(time.Now())
 	}
 	hook, err := newHook(c, opts)
 	if err != nil {
@@ -210,6 +216,7 @@ func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
 		Dialer:                dialer(c.cfg.TLS),
 		Addrs:                 c.cfg.Addrs,
 		ClientName:            c.name,
+		DisableIdentity:       true, // servers before 7.2 answer it with an error
 		DB:                    c.cfg.DB,
 		Username:              c.cfg.Username,
 		Password:              c.cfg.Password,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,17 +17,48 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/profile"
 )
 
 // hook makes a span and a measurement of each command, and notices when
 // commands fail one after another. Of a command it passes on the name only:
 // its keys name people and its values are theirs.
 type hook struct {
-	c        *Conn
-	tracer   trace.Tracer
-	duration metric.Float64Histogram // nil unless monitoring
-	system   attribute.KeyValue
-	server   []attribute.KeyValue
+	c          *Conn
+	tracer     trace.Tracer
+	duration   metric.Float64Histogram // nil unless monitoring
+	system     attribute.KeyValue
+	server     []attribute.KeyValue
+	operations sync.Map // by the client's name of a command: *operation
+	known      atomic.Int64
+}
+
+// operation is a kind of command, with what would otherwise be made anew for
+// each one.
+type operation struct {
+	name    string                // upper case
+	record  *profile.Command      // nil unless monitoring
+	waits   bool                  // it may wait for something to happen; see blocks
+	succeed []metric.RecordOption // attributes of one that went well
+}
+
+// mostOperations bounds what is kept for names that somebody makes up.
+const mostOperations = 500
+
+func (h *hook) operation(name string) *operation {
+	if o, ok := h.operations.Load(name); ok {
+		return o.(*operation)
+	}
+	o := &operation{name: strings.ToUpper(name), waits: mayBlock(name)}
+	o.succeed = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(h.system, attribute.String("db.operation.name", o.name)))}
+	if h.c.profile != nil {
+		o.record = h.c.profile.Command(o.name)
+	}
+	if h.known.Add(1) <= mostOperations {
+		h.operations.Store(name, o)
+	}
+	return o
 }
 
 // totals count what happened since the start.
@@ -76,11 +108,24 @@ func (h *hook) DialHook(next redis.DialHook) redis.DialHook {
 // ProcessHook wraps one command.
 func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		op := strings.ToUpper(cmd.FullName())
-		ctx, span := h.start(ctx, op)
+		op := h.operation(cmd.FullName())
+		ctx, span := h.start(ctx, op.name)
 		begin := time.Now()
 		err := next(ctx, cmd)
-		h.end(ctx, span, op, time.Since(begin), err, blocks(cmd))
+		took := time.Since(begin)
+		failure := failureOf(err)
+		if op.record != nil {
+			if op.waits && blocks(cmd) {
+				op.record.Count(begin.Add(took), counted(failure))
+			} else {
+				op.record.Took(begin.Add(took), took, counted(failure))
+				h.measure(ctx, op, took, failure)
+			}
+		}
+		if h.c.cfg.Debug {
+			h.c.log.DebugContext(ctx, "redis command", "operation", op.name, "arguments", redacted(cmd), "took", took, "failure", failure)
+		}
+		h.end(ctx, span, took, failure, err)
 		return err
 	}
 }
@@ -88,16 +133,45 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook wraps several commands that travel together.
 func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		op := "PIPELINE"
-		if len(cmds) > 0 && strings.EqualFold(cmds[0].Name(), "multi") {
-			op = "MULTI"
-		}
-		ctx, span := h.start(ctx, op, attribute.Int("db.operation.batch.size", len(cmds)))
+		op := h.operation(carrier(cmds))
+		ctx, span := h.start(ctx, op.name, attribute.Int("db.operation.batch.size", len(cmds)))
 		begin := time.Now()
 		err := next(ctx, cmds)
-		h.end(ctx, span, op, time.Since(begin), err, false)
+		took := time.Since(begin)
+		failure := failureOf(err)
+		if op.record != nil {
+			end := begin.Add(took)
+			op.record.Took(end, took, counted(failure))
+			for _, cmd := range cmds {
+				if one := h.operation(cmd.FullName()); one != op {
+					one.record.Count(end, counted(failureOf(cmd.Err())))
+				}
+			}
+			h.measure(ctx, op, took, failure)
+		}
+		if h.c.cfg.Debug {
+			for _, cmd := range cmds {
+				h.c.log.DebugContext(ctx, "redis command", "operation", strings.ToUpper(cmd.FullName()), "arguments", redacted(cmd),
+					"in", op.name, "took", took, "failure", failureOf(cmd.Err()))
+			}
+		}
+		h.end(ctx, span, took, failure, err)
 		return err
 	}
+}
+
+// carrier names what commands travel in. The first ones of a connection travel
+// together, too.
+func carrier(cmds []redis.Cmder) string {
+	if len(cmds) > 0 {
+		switch cmds[0].Name() {
+		case "multi":
+			return "multi"
+		case "hello", "auth", "select", "client", "readonly":
+			return "connect"
+		}
+	}
+	return "pipeline"
 }
 
 // start begins a span if the command is part of something that is traced: the
@@ -111,30 +185,26 @@ func (h *hook) start(ctx context.Context, op string, attrs ...attribute.KeyValue
 	return h.tracer.Start(ctx, "redis "+op, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
 }
 
-func (h *hook) end(ctx context.Context, span trace.Span, op string, took time.Duration, err error, blocking bool) {
-	if errors.Is(err, redis.Nil) {
-		err = nil // the absence of a value is an answer
+// measure tells the meter how long a command took.
+func (h *hook) measure(ctx context.Context, op *operation, took time.Duration, failure string) {
+	if h.duration == nil {
+		return
 	}
-	failure := ""
-	if err != nil {
-		failure = errorType(err)
+	attrs := op.succeed
+	if failure != "" {
+		attrs = []metric.RecordOption{metric.WithAttributes(h.system, attribute.String("db.operation.name", op.name), attribute.String("error.type", failure))}
 	}
+	h.duration.Record(ctx, took.Seconds(), attrs...)
+}
+
+// end counts, and ends the span.
+func (h *hook) end(ctx context.Context, span trace.Span, took time.Duration, failure string, err error) {
 	h.c.totals.commands.Add(1)
 	h.c.totals.nanoseconds.Add(int64(took))
-	if err != nil {
+	if failure != "" {
 		h.c.totals.failedCommands.Add(1)
 	}
 	h.watch(ctx, err)
-	if h.duration != nil && !blocking {
-		attrs := []attribute.KeyValue{h.system, attribute.String("db.operation.name", op)}
-		if failure != "" {
-			attrs = append(attrs, attribute.String("error.type", failure))
-		}
-		h.duration.Record(ctx, took.Seconds(), metric.WithAttributes(attrs...))
-	}
-	if h.c.cfg.Debug {
-		h.c.log.DebugContext(ctx, "redis command", "operation", op, "took", took, "failure", failure)
-	}
 	if span == nil {
 		return
 	}
@@ -167,35 +237,99 @@ func (h *hook) watch(ctx context.Context, err error) {
 	}
 }
 
-// errorType is the code of an error that Redis answered, or the cause why it
-// did not.
-func errorType(err error) string {
-	if re, ok := errors.AsType[redis.Error](err); ok {
-		code, _, _ := strings.Cut(re.Error(), " ")
-		return code
+// canceled is the failure of a command whose caller left.
+const canceled = "canceled"
+
+// failureOf is the code of an error that Redis answered, or the cause why it
+// did not; "" if there is none. The absence of a value is an answer, and so is
+// that somebody else was faster.
+func failureOf(err error) string {
+	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, redis.TxFailedErr) {
+		return ""
 	}
 	if errors.Is(err, context.Canceled) {
-		return "canceled"
+		return canceled
+	}
+	if re, ok := errors.AsType[redis.Error](err); ok {
+		// A script may answer what it likes, also what it was given.
+		if code, _, _ := strings.Cut(re.Error(), " "); isCode(code) {
+			return code
+		}
+		return "ERR"
 	}
 	return string(CauseOf(err))
 }
 
-// blocks reports whether a command waits for something to happen: its
-// duration says nothing.
-func blocks(cmd redis.Cmder) bool {
-	switch name := cmd.Name(); name {
-	case "xread", "xreadgroup":
-		for _, arg := range cmd.Args() {
-			if s, ok := arg.(string); ok && strings.EqualFold(s, "block") {
-				return true
-			}
-			if s, ok := arg.(string); ok && strings.EqualFold(s, "streams") {
-				return false
-			}
+func isCode(s string) bool {
+	return s != "" && len(s) <= 24 && strings.IndexFunc(s, func(r rune) bool { return (r < 'A' || r > 'Z') && r != '_' }) < 0
+}
+
+// counted is a failure as the profile has it: a caller that left says nothing
+// of Redis, and of a script that the server does not know yet it is told by
+// such an answer.
+func counted(failure string) string {
+	switch failure {
+	case canceled, "NOSCRIPT":
+		return ""
+	}
+	return failure
+}
+
+// redacted says of a command's arguments how many there are and how long each
+// is, and of those that may be credentials nothing at all.
+func redacted(cmd redis.Cmder) string {
+	switch cmd.Name() {
+	case "auth", "hello", "acl", "config":
+		return "hidden"
+	}
+	var b strings.Builder
+	for i, arg := range cmd.Args() {
+		if i == 0 {
+			continue
 		}
-		return false
-	case "blpop", "brpop", "blmove", "bzpopmin", "bzpopmax", "brpoplpush", "blmpop", "bzmpop", "wait":
+		if i > mostArguments {
+			fmt.Fprintf(&b, " and %d more", len(cmd.Args())-i)
+			break
+		}
+		if i > 1 {
+			b.WriteByte(' ')
+		}
+		switch v := arg.(type) {
+		case string:
+			fmt.Fprintf(&b, "[%d bytes]", len(v))
+		case []byte:
+			fmt.Fprintf(&b, "[%d bytes]", len(v))
+		default:
+			fmt.Fprintf(&b, "[%T]", v)
+		}
+	}
+	return b.String()
+}
+
+// mostArguments of a command are described.
+const mostArguments = 16
+
+// mayBlock reports whether a command can wait for something to happen.
+func mayBlock(name string) bool {
+	switch name {
+	case "xread", "xreadgroup", "blpop", "brpop", "blmove", "bzpopmin", "bzpopmax", "brpoplpush", "blmpop", "bzmpop", "wait", "waitaof":
 		return true
+	}
+	return false
+}
+
+// blocks reports whether a command that may waits: its duration says nothing.
+func blocks(cmd redis.Cmder) bool {
+	if name := cmd.Name(); name != "xread" && name != "xreadgroup" {
+		return true
+	}
+	for _, arg := range cmd.Args() {
+		if s, ok := arg.(string); ok && strings.EqualFold(s, "block") {
+			return true
+		}
+		if s, ok := arg.(string); ok && strings.EqualFold(s, "streams") {
+			return false
+		}
 	}
 	return false
 }
