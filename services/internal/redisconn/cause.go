@@ -43,8 +43,8 @@ const (
 	causeNotLookedYet Cause = ""
 )
 
-// hint says what to check.
-func (c Cause) hint() string {
+// Hint says what to check; it completes "check …".
+func (c Cause) Hint() string {
 	switch c {
 	case CauseRefused:
 		return "that a Redis server runs there and that REDIS_URL, or REDIS_HOST and REDIS_PORT, name its port"
@@ -190,7 +190,7 @@ type UnreachableError struct {
 // Error says where Redis was looked for, why it failed and what to check.
 func (e *UnreachableError) Error() string {
 	return fmt.Sprintf("redis at %s is required (REDIS_REQUIRED=true) but cannot be reached: %s; check %s",
-		e.Addr, e.Cause, e.Cause.hint())
+		e.Addr, e.Cause, e.Cause.Hint())
 }
 
 // Unwrap returns what the client said. It holds no secret, but perhaps

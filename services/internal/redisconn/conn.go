@@ -406,7 +406,7 @@ func (c *Conn) note(ctx context.Context, err error) (returned bool) {
 
 func (c *Conn) logChange(ctx context.Context, was, is Status) {
 	addr := slog.String("addr", c.cfg.Addr())
-	cause, check := slog.String("cause", string(is.Cause)), slog.String("check", is.Cause.hint())
+	cause, check := slog.String("cause", string(is.Cause)), slog.String("check", is.Cause.Hint())
 	last := slog.String("error", is.LastError)
 	switch {
 	case is.Up && was.CheckedAt.IsZero():

@@ -130,44 +130,51 @@ func (h health) degraded() bool {
 	return h.ping > slowPing || h.set > slowOperation || h.get > slowOperation || (limited && part > fullMemoryPart)
 }
 
-type healthJSON struct {
-	Service   string      `json:"service"`
-	Status    string      `json:"status"`
-	Details   detailsJSON `json:"details"`
-	Metrics   metricsJSON `json:"metrics"`
-	Timestamp time.Time   `json:"timestamp"`
+// Report is how Redis is, as GET /api/health/redis tells it. It names no
+// address and quotes no error.
+type Report struct {
+	Service   string        `json:"service"`
+	Status    string        `json:"status"`
+	Details   ReportDetails `json:"details"`
+	Metrics   ReportMetrics `json:"metrics"`
+	Timestamp time.Time     `json:"timestamp"`
 }
 
-type detailsJSON struct {
-	Connectivity bool            `json:"connectivity"`
-	Ping         bool            `json:"ping"`
-	Operations   *operationsJSON `json:"operations,omitempty"`
-	Required     bool            `json:"required"`
-	Since        *time.Time      `json:"since,omitempty"`
-	Failures     int             `json:"failures"`
-	Error        string          `json:"error,omitempty"`
-	Version      string          `json:"version,omitempty"`
-	Mode         Mode            `json:"mode,omitempty"`
+// ReportDetails are what the status follows from.
+type ReportDetails struct {
+	Connectivity bool              `json:"connectivity"`
+	Ping         bool              `json:"ping"`
+	Operations   *ReportOperations `json:"operations,omitempty"`
+	Required     bool              `json:"required"`
+	Since        *time.Time        `json:"since,omitempty"`
+	Failures     int               `json:"failures"`
+	Error        string            `json:"error,omitempty"`
+	Version      string            `json:"version,omitempty"`
+	Mode         Mode              `json:"mode,omitempty"`
 }
 
-type operationsJSON struct {
+// ReportOperations are which operations of the check worked in time.
+type ReportOperations struct {
 	Set bool `json:"set"`
 	Get bool `json:"get"`
 	Del bool `json:"del"`
 }
 
-type metricsJSON struct {
-	PingMs  *float64    `json:"ping_ms,omitempty"`
-	SetMs   *float64    `json:"set_ms,omitempty"`
-	GetMs   *float64    `json:"get_ms,omitempty"`
-	DelMs   *float64    `json:"del_ms,omitempty"`
-	TotalMs *float64    `json:"total_ms,omitempty"`
-	Memory  *memoryJSON `json:"memory_usage,omitempty"`
-	Clients *int64      `json:"connected_clients,omitempty"`
+// ReportMetrics are how long the check's operations took, what the server said
+// of itself, and the connection's own figures.
+type ReportMetrics struct {
+	PingMs  *float64      `json:"ping_ms,omitempty"`
+	SetMs   *float64      `json:"set_ms,omitempty"`
+	GetMs   *float64      `json:"get_ms,omitempty"`
+	DelMs   *float64      `json:"del_ms,omitempty"`
+	TotalMs *float64      `json:"total_ms,omitempty"`
+	Memory  *ReportMemory `json:"memory_usage,omitempty"`
+	Clients *int64        `json:"connected_clients,omitempty"`
 	Metrics
 }
 
-type memoryJSON struct {
+// ReportMemory is what the server said of its memory.
+type ReportMemory struct {
 	UsedBytes    int64    `json:"used_bytes"`
 	MaxBytes     int64    `json:"max_bytes"` // 0 means no limit
 	UsagePercent *float64 `json:"usage_percent,omitempty"`
@@ -184,7 +191,7 @@ func (c *Conn) Handler() http.Handler {
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			return
 		}
-		body := c.healthReport()
+		body := c.Report()
 		code := http.StatusOK
 		if body.Status == "unhealthy" {
 			code = http.StatusServiceUnavailable
@@ -196,19 +203,20 @@ func (c *Conn) Handler() http.Handler {
 	})
 }
 
-func (c *Conn) healthReport() healthJSON {
+// Report returns how Redis is by the last check. It asks nobody.
+func (c *Conn) Report() Report {
 	c.mu.Lock()
 	s, h := c.status, c.health
 	c.mu.Unlock()
 
-	r := healthJSON{
+	r := Report{
 		Service: "redis",
 		Status:  "healthy",
-		Details: detailsJSON{
+		Details: ReportDetails{
 			Connectivity: s.Up, Ping: s.Up, Required: s.Required, Failures: s.Failures, Error: string(s.Cause),
 			Version: h.version, Mode: c.cfg.Mode,
 		},
-		Metrics:   metricsJSON{Metrics: c.Metrics()},
+		Metrics:   ReportMetrics{Metrics: c.Metrics()},
 		Timestamp: s.CheckedAt.UTC(),
 	}
 	if !s.Enabled {
@@ -230,7 +238,7 @@ func (c *Conn) healthReport() healthJSON {
 		r.Details.Error = string(CauseOf(h.err))
 	}
 	r.Timestamp = h.at.UTC()
-	r.Details.Operations = &operationsJSON{
+	r.Details.Operations = &ReportOperations{
 		Set: h.setOK && h.set <= slowOperation,
 		Get: h.getOK && h.get <= slowOperation,
 		Del: h.delOK && h.del <= slowOperation,
@@ -242,7 +250,7 @@ func (c *Conn) healthReport() healthJSON {
 	r.Metrics.TotalMs = new(milliseconds(h.ping + h.set + h.get + h.del))
 	if h.info {
 		r.Metrics.Clients = new(h.connectedClients)
-		r.Metrics.Memory = &memoryJSON{UsedBytes: h.usedMemory, MaxBytes: h.maxMemory}
+		r.Metrics.Memory = &ReportMemory{UsedBytes: h.usedMemory, MaxBytes: h.maxMemory}
 		if part, limited := h.memoryPart(); limited {
 			r.Metrics.Memory.UsagePercent = new(part * 100)
 		}
