@@ -121,7 +121,7 @@ func (s *Store) receive(payload string) {
 	if !ok || m.origin == s.l2.origin {
 		return
 	}
-	s.metrics.received.Add(1)
+	defer s.metrics.received.Add(1) // after it has been applied: who counts it may rely on it
 	switch m.op {
 	case "k":
 		ns, key, _ := strings.Cut(m.name, " ")
