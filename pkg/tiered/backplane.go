@@ -2,7 +2,6 @@ package tiered
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
@@ -18,9 +17,7 @@ import (
 // asks Redis, by a header, whether it is still current. So nothing is flushed
 // when a connection breaks, and nothing stale is served either.
 //
-// The canary finds what no error tells: each store publishes a beat to a
-// channel of its own every second, and if none comes back for canaryWindow the
-// subscription is dead (half-open connection, stalled or split-off server).
+// The canary finds what no error tells; see canary.go.
 const (
 	beatEvery    = time.Second
 	canaryWindow = 2500 * time.Millisecond
@@ -87,27 +84,30 @@ func (s *Store) subscribe(ctx context.Context) error {
 		return err
 	}
 	confirmed := 0
-	heard := time.Now()
+	ear := s.listenFor()
 	for {
-		left := canaryWindow - time.Since(heard)
+		left := time.Until(ear.due)
 		if left <= 0 {
-			return errors.New("no beat came back")
+			return ear.silence()
 		}
 		m, err := sub.ReceiveTimeout(ctx, left)
 		if err != nil {
+			if ctx.Err() == nil && time.Until(ear.due) <= 0 {
+				err = ear.silence()
+			}
 			return err
 		}
 		switch m := m.(type) {
 		case *redis.Subscription:
 			if confirmed++; confirmed == 2 {
-				s.setCoherent(true)
-				s.firstContact()
-				s.beatNow()
+				s.beatNow() // what comes back proves that messages do
 			}
 		case *redis.Message:
 			if m.Channel == own {
-				heard = time.Now()
-				s.lastBeat.Store(heard.UnixNano())
+				if ear.hear(m.Payload) && confirmed >= 2 {
+					s.setCoherent(true)
+					s.firstContact()
+				}
 				continue
 			}
 			s.receive(m.Payload)
@@ -140,40 +140,5 @@ func (s *Store) receive(payload string) {
 			s.invalidated(c, true)
 		}
 		s.tagGen.Add(1)
-	}
-}
-
-// beat publishes the canary. It is also what finds out, without any traffic,
-// that Redis is back.
-func (s *Store) beat(ctx context.Context) {
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
-	own := s.l2.channel + ":" + s.l2.origin
-	for n := 0; ; n++ {
-		// No span: it would be one a second, of nobody's request.
-		err := s.l2.breaker.do(ctx, s.l2.timeout, func(ctx context.Context) error {
-			return s.l2.c.Publish(ctx, own, "b").Err()
-		})
-		if err == nil {
-			s.watch(ctx)
-			s.lost.wake()
-			if n%clockEvery == 0 || s.clockEpoch != s.epoch.Load() {
-				s.clockEpoch = s.epoch.Load()
-				_ = s.l2.syncClock(ctx) // the next beat tries again
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-s.beats:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (s *Store) beatNow() {
-	select {
-	case s.beats <- struct{}{}:
-	default:
 	}
 }

@@ -130,9 +130,9 @@ type masters struct {
 
 // watch finds out whether a master has changed, and has everything that was
 // acknowledged lately said again if so. Only the beat calls it.
-func (s *Store) watch(ctx context.Context) {
+func (s *Store) watch(ctx context.Context, all masterClients) {
 	m, now := &s.masters, s.lost.acks.now()
-	ids, err := s.l2.masterIDs(ctx)
+	ids, err := s.l2.masterIDs(ctx, all)
 	switch {
 	case forbidden(err):
 		// Then every gap may have been a failover.
@@ -236,12 +236,12 @@ var errSomeMasters = errors.New("not all masters answer")
 
 // masterIDs returns the run ids of the masters: random, and new with every
 // start of a server.
-func (r *remote) masterIDs(ctx context.Context) (ids map[string]bool, err error) {
-	partial := false
-	err = r.breaker.do(ctx, r.timeout, func(ctx context.Context) error {
+func (r *remote) masterIDs(ctx context.Context, all masterClients) (ids map[string]bool, err error) {
+	silent := 0
+	err = r.breaker.do(ctx, r.timeout, func(ctx context.Context) (err error) {
 		var mu sync.Mutex
 		ids = make(map[string]bool)
-		ask := func(ctx context.Context, c *redis.Client) error {
+		silent, err = all.each(ctx, func(ctx context.Context, _ string, c redis.Cmdable) error {
 			id, err := runID(ctx, c)
 			if err != nil {
 				return err
@@ -250,25 +250,10 @@ func (r *remote) masterIDs(ctx context.Context) (ids map[string]bool, err error)
 			defer mu.Unlock()
 			ids[id] = true
 			return nil
-		}
-		switch c := r.c.(type) {
-		case *redis.ClusterClient:
-			err := c.ForEachMaster(ctx, ask)
-			if partial = err != nil && len(ids) > 0 && !forbidden(err); partial {
-				return nil // no reason to open the breaker
-			}
-			return err
-		case *redis.Ring:
-			return c.ForEachShard(ctx, ask)
-		case *redis.Client:
-			return ask(ctx, c)
-		default:
-			id, err := runID(ctx, c)
-			ids[id] = err == nil
-			return err
-		}
+		})
+		return err
 	})
-	if err == nil && partial {
+	if err == nil && silent > 0 {
 		err = errSomeMasters
 	}
 	return ids, err

@@ -57,9 +57,10 @@ type Store struct {
 	beats      chan struct{}
 	clockEpoch uint64 // of the beat's last measurement; beat only
 	lastBeat   atomic.Int64
-	masters    masters     // beat only
-	watched    atomic.Bool // they are known
-	gapSince   time.Time   // listener only
+	expected   atomic.Pointer[map[string]time.Time] // masters whose beats must come back, since when
+	masters    masters                              // beat only
+	watched    atomic.Bool                          // they are known
+	gapSince   time.Time                            // listener only
 }
 
 // namespace is a Cache without its types.
@@ -168,10 +169,20 @@ func newRemote(o config, s *Store) *remote {
 		took:    s.metrics.tripTook,
 	}
 	r.breaker = newBreaker(o.breaker, s.breakerChanged)
-	if c, ok := o.redis.(*redis.Client); ok && !c.Options().ContextTimeoutEnabled {
+	if !boundedByContext(o.redis) {
 		s.log.Warn("redis client ignores context deadlines: set ContextTimeoutEnabled, or an outage costs its own timeouts a call")
 	}
 	return r
+}
+
+func boundedByContext(c redis.UniversalClient) bool {
+	switch c := c.(type) {
+	case *redis.Client:
+		return c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		return c.Options().ContextTimeoutEnabled
+	}
+	return true // who knows
 }
 
 // addr names where a client connects to, without its credentials.
