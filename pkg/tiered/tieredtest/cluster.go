@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -133,6 +134,17 @@ func (c *Cluster) Options() *redis.ClusterOptions {
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	t.Helper()
 	cl := redis.NewClusterClient(c.Options())
+	t.Cleanup(func() { _ = cl.Close() })
+	return cl
+}
+
+// Connect makes a Cluster a [Server]: nodes can share it.
+func (c *Cluster) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
+	t.Helper()
+	o := c.Options()
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
+	o.Dialer = over(dial, o.TLSConfig)
+	cl := redis.NewClusterClient(o)
 	t.Cleanup(func() { _ = cl.Close() })
 	return cl
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Server is what nodes can share: a [Redis], or anything else that makes
-// clients which dial as they are told.
+// Server is what nodes can share: a [Redis], a [Sentinel], a [Cluster], or
+// anything else that makes clients which dial as they are told.
 type Server interface {
 	Connect(t testing.TB, dial DialFunc) redis.UniversalClient
 }
@@ -28,7 +28,7 @@ func (r *Redis) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
 	t.Helper()
 	o := r.Options()
 	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
-	o.Dialer = dial
+	o.Dialer = over(dial, o.TLSConfig)
 	c := redis.NewClient(o)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

@@ -132,6 +132,17 @@ func (s *Sentinel) Client(t testing.TB) *redis.Client {
 	return c
 }
 
+// Connect makes a Sentinel a [Server]: nodes can share its master.
+func (s *Sentinel) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
+	t.Helper()
+	o := s.Options()
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
+	o.Dialer = over(dial, o.TLSConfig)
+	c := redis.NewFailoverClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
 // Master returns the server that most Sentinels call the master.
 func (s *Sentinel) Master(t testing.TB) *Redis {
 	t.Helper()

@@ -1,6 +1,7 @@
 package tieredtest
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -115,5 +116,24 @@ func (a *authority) arguments(dir string) []string {
 		"--tls-ca-cert-file", filepath.Join(dir, caFile), "--tls-cert-file", filepath.Join(dir, certFile),
 		"--tls-key-file", filepath.Join(dir, keyFile), "--tls-auth-clients", "yes",
 		"--tls-replication", "yes", "--tls-cluster", "yes",
+	}
+}
+
+// over puts TLS on top of what dial connects, if there is a configuration:
+// go-redis leaves that to a Dialer that it is given.
+func over(dial DialFunc, conf *tls.Config) DialFunc {
+	if dial == nil || conf == nil {
+		return dial
+	}
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		one := conf.Clone()
+		if one.ServerName == "" {
+			one.ServerName, _, _ = net.SplitHostPort(addr)
+		}
+		return tls.Client(conn, one), nil
 	}
 }
