@@ -54,15 +54,16 @@ func (m may) conditional() may { m.head = []string{"If-Match", "*"}; return m }
 // rights is the authorisation table: every operation of the document against
 // every role. An operation that is not here fails the test.
 var rights = map[string]may{
-	"getHealth":     open(200),
-	"register":      open(201).with(func(s scene) any { return registration(s.email) }),
-	"login":         open(200).with(func(s scene) any { return object{"email": "login@example.org", "password": password} }),
-	"lookupInvite":  open(200).with(func(s scene) any { return object{"token": s.token} }),
-	"logout":        own(204),
-	"getMe":         own(200),
-	"updateMe":      own(200).conditional().with(func(scene) any { return object{"name": "New"} }),
-	"listSessions":  own(200),
-	"revokeSession": own(204),
+	"getHealth":      open(200),
+	"register":       open(201).with(func(s scene) any { return registration(s.email) }),
+	"login":          open(200).with(func(s scene) any { return object{"email": "login@example.org", "password": password} }),
+	"lookupInvite":   open(200).with(func(s scene) any { return object{"token": s.token} }),
+	"logout":         own(204),
+	"getMe":          own(200),
+	"updateMe":       own(200).conditional().with(func(scene) any { return object{"name": "New"} }),
+	"listSessions":   own(200),
+	"revokeSession":  own(204),
+	"revokeSessions": own(204),
 	"changePassword": own(204).with(func(scene) any {
 		return object{"current": password, "new": "another good horse"}
 	}),

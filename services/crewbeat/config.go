@@ -17,6 +17,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/env"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/session"
 )
 
 // config is what every program reads from its environment.
@@ -26,6 +27,9 @@ type config struct {
 	Redis          redisconn.Config
 	Alerts         alert.Settings
 	SessionSecrets []string
+	SessionProfile session.Profile
+	SessionCookie  string
+	SessionPrefix  string
 	PublicURL      string
 	RealtimeURL    string
 	Origins        []string
@@ -58,6 +62,8 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 		Redis:          redisconn.FromEnv(r),
 		Alerts:         alert.FromEnv(r),
 		SessionSecrets: r.Secrets("SESSION_SECRET", "secrets of at least 32 characters that sign sessions; the first signs, all verify"),
+		SessionCookie:  r.String("SESSION_COOKIE", "", "the name of the session cookie, used as it is; that of the profile if not set"),
+		SessionPrefix:  strings.TrimSuffix(r.String("SESSION_PREFIX", "", "the name of the sessions in keys of Redis; that of the profile if not set"), ":"),
 		PublicURL:      strings.TrimSuffix(r.URL("PUBLIC_URL", "where people reach the page, as https://crewbeat.example.com", "http", "https"), "/"),
 		RealtimeURL:    r.URL("REALTIME_URL", "where crewbeat api passes /rt/ on to, if no ingress does; as http://realtime:8080", "http", "https"),
 		Origins:        r.Origins("ALLOWED_ORIGINS", "other origins whose pages may open the WebSocket"),
@@ -76,6 +82,8 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 		Shutdown:    r.Duration("SHUTDOWN_TIMEOUT", 25*time.Second, "how long running requests and sockets may take to end"),
 		CacheBytes:  int64(r.Int("CACHE_MIB", 16, 1, 1<<16, "memory for the cache in the process, in MiB")) << 20,
 	}
+	c.SessionProfile = map[string]session.Profile{"crewbeat": session.Crewbeat, "crew": session.Crew}[r.OneOf(
+		"SESSION_PROFILE", "crewbeat", "how sessions are named; crew is for what is set up around the crew scheduling app", "crewbeat", "crew")]
 	err := r.Err()
 	var missing []error
 	if need.database && c.DatabaseURL == "" {

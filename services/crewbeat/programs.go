@@ -117,7 +117,7 @@ func (s *stack) tracesHandler() http.Handler {
 	traces := s.traces.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			_, _, err := s.sessions.FromRequest(r.Context(), r)
+			token, row, err := s.sessions.FromRequest(r.Context(), r)
 			switch {
 			case errors.Is(err, session.ErrNone) && strings.Contains(r.Header.Get("Accept"), "text/html"):
 				http.Redirect(w, r, "/login", http.StatusSeeOther)
@@ -129,6 +129,11 @@ func (s *stack) tracesHandler() http.Handler {
 				s.log.ErrorContext(r.Context(), "cannot tell who asks for traces", "error", err)
 				http.Error(w, "cannot tell who you are just now; try again", http.StatusServiceUnavailable)
 				return
+			}
+			if row, touched, err := s.sessions.Touch(r.Context(), row); err != nil {
+				s.log.WarnContext(r.Context(), "session not renewed", "error", err)
+			} else if touched {
+				http.SetCookie(w, s.sessions.Cookie(token, row))
 			}
 		}
 		traces.ServeHTTP(w, r)

@@ -115,6 +115,7 @@ func (s *stack) openSessions(secrets []string) error {
 	var err error
 	s.sessions, err = session.New(session.Config{
 		DB: s.db.SQL(), Cache: s.cache, Secrets: secrets, Secure: s.secure(), Log: s.log,
+		Profile: s.SessionProfile, CookieName: s.SessionCookie, CacheName: s.SessionPrefix,
 	})
 	if err != nil {
 		return fmt.Errorf("set up sessions: %w", err)

@@ -40,6 +40,9 @@ func (a auth) Recheck(ctx context.Context, who socket.Identity) error {
 }
 
 func unauthenticated(err error) error {
+	if errors.Is(err, session.ErrReplaced) {
+		return socket.ErrReplaced
+	}
 	if errors.Is(err, session.ErrNone) {
 		return socket.ErrUnauthenticated
 	}

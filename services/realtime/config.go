@@ -19,6 +19,7 @@ import (
 type Sessions interface {
 	FromRequest(ctx context.Context, r *http.Request) (token string, _ session.Session, err error)
 	Lookup(ctx context.Context, token string) (session.Session, error)
+	Watch(ctx context.Context, ended func(session.Ended))
 }
 
 // Config fits a [Server]. DB, Sessions and Broker are required, and stay the

@@ -33,7 +33,8 @@ const schema = `
 CREATE TABLE sessions (
 	id TEXT NOT NULL PRIMARY KEY, token_hash TEXT NOT NULL UNIQUE, user_id TEXT NOT NULL,
 	created_at BIGINT NOT NULL, last_seen_at BIGINT NOT NULL, idle_expires_at BIGINT NOT NULL,
-	abs_expires_at BIGINT NOT NULL, ip TEXT NOT NULL DEFAULT '', ua TEXT NOT NULL DEFAULT '', revoked_at BIGINT
+	abs_expires_at BIGINT NOT NULL, ip TEXT NOT NULL DEFAULT '', ua TEXT NOT NULL DEFAULT '', revoked_at BIGINT,
+	replaced_by TEXT, renew BIGINT NOT NULL DEFAULT 0
 );
 CREATE TABLE memberships (team_id TEXT NOT NULL, user_id TEXT NOT NULL, role TEXT NOT NULL, PRIMARY KEY (team_id, user_id));
 INSERT INTO memberships VALUES ('harbor', 'mira', 'owner'), ('harbor', 'jonas', 'member'), ('other', 'lena', 'owner');

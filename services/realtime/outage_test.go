@@ -9,6 +9,7 @@ import (
 
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/session"
 )
 
 // outbox is an Outbox in memory.
@@ -186,5 +187,59 @@ func TestRevocationsAreHeardOnEveryNode(t *testing.T) {
 	}
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("it took %s", d)
+	}
+}
+
+// The nodes share nothing but the database: no event says that it has ended.
+func TestARevocationNeedsNoBrokerToCloseConnections(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	one := start(t, newRedis(t, server), nil)
+	elsewhere, err := session.New(session.Config{DB: one.db.SQL(), Secrets: []string{"a secret that is only used in tests"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		end  func(s session.Session) error
+		code int
+	}{
+		{"revoked", func(s session.Session) error { return elsewhere.Revoke(t.Context(), s.UserID, s.ID) }, 4505},
+		{"rotated", func(s session.Session) error {
+			_, _, err := elsewhere.Rotate(t.Context(), s)
+			return err
+		}, 4004},
+	} {
+		for _, away := range []bool{false, true} {
+			if away {
+				server.Kill()
+			}
+			token, _ := one.signIn("mira")
+			s, err := elsewhere.Lookup(t.Context(), token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := one.connectAs(dialing{token: token})
+			if err := tt.end(s); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			// 4004 is right for both, where a recheck of the connection came first.
+			if code := c.awaitClose(); code != tt.code && code != 4004 {
+				t.Errorf("%s, Redis away %v: closed with %d, want %d", tt.name, away, code, tt.code)
+			}
+			t.Logf("%s, Redis away %v: closed after %v", tt.name, away, time.Since(began))
+			// Whoever connects with what was good is told what to do.
+			late, _, err := one.dial(dialing{token: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := map[bool]int{true: 4004, false: 4501}[tt.code == 4004]
+			if code := late.awaitClose(); code != want {
+				t.Errorf("%s: connecting again is answered %d, want %d", tt.name, code, want)
+			}
+			if away {
+				server.Restart(t)
+			}
+		}
 	}
 }

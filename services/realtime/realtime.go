@@ -8,8 +8,9 @@
 // clients too slow to keep up, and while the broker is away and after it has
 // come back, with or without its data.
 //
-// Who is removed from a team, or whose session is revoked, gets nothing more
-// once the event that says so has been delivered to this node.
+// Who is removed from a team gets nothing more once the event that says so has
+// been delivered to this node. Connections of a session that is revoked are
+// closed within a second, with the broker or without.
 //
 // # Not guaranteed
 //
@@ -21,8 +22,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
@@ -34,6 +37,7 @@ type Server struct {
 	hub     *hub.Hub
 	sockets *socket.Server
 	unwatch func()
+	watched sync.WaitGroup // that sessions end
 	handler http.Handler
 }
 
@@ -69,7 +73,16 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.hub.Close()
 		return nil, fmt.Errorf("set up sockets: %w", err)
 	}
-	s.unwatch = c.Broker.Watch(s.sockets.SetUp)
+	unfollow := c.Broker.Watch(s.sockets.SetUp)
+	watching, stop := context.WithCancel(ctx)
+	s.watched.Go(func() {
+		c.Sessions.Watch(watching, func(e session.Ended) { s.sockets.Ended(e.UserID, e.SessionID, e.Replaced) })
+	})
+	s.unwatch = func() {
+		unfollow()
+		stop()
+		s.watched.Wait()
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/rt/v1/ws", s.sockets)
 	mux.HandleFunc("/rt/v1/events", func(w http.ResponseWriter, _ *http.Request) {

@@ -36,12 +36,16 @@ func (s *Sessions) cookie(value string, maxAge int) *http.Cookie {
 // [Sessions.Lookup] does. Of several cookies of the name the first that is
 // good counts: a browser may send one that was set for a path long ago.
 func (s *Sessions) FromRequest(ctx context.Context, r *http.Request) (token string, _ Session, err error) {
+	none := ErrNone
 	for _, c := range r.CookiesNamed(s.config.CookieName) {
 		row, err := s.Lookup(ctx, c.Value)
+		if errors.Is(err, ErrReplaced) {
+			none = err
+		}
 		if errors.Is(err, ErrNone) {
 			continue
 		}
 		return c.Value, row, err
 	}
-	return "", Session{}, ErrNone
+	return "", Session{}, none
 }

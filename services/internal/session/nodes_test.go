@@ -1,9 +1,13 @@
 package session_test
 
 import (
+	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
@@ -95,5 +99,143 @@ func TestWithRedisKilledNobodyIsSignedOutAndRevokingStillWorks(t *testing.T) {
 			wantNone(t, node, token, "after Redis is back")
 			wantAlive(t, node, other, "after Redis is back")
 		}
+	})
+}
+
+// TestARevocationNeedsNoRedisToBeHeard: a second later the session is dead on
+// the other node, whatever has become of Redis. Both read one clock, which the
+// test moves, so that a slow machine changes nothing.
+func TestARevocationNeedsNoRedisToBeHeard(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		lose func(t *testing.T, server *tieredtest.Redis, line *tieredtest.Proxy)
+	}{
+		{"Redis is there", func(*testing.T, *tieredtest.Redis, *tieredtest.Proxy) {}},
+		{"Redis is killed", func(_ *testing.T, server *tieredtest.Redis, _ *tieredtest.Proxy) { server.Kill() }},
+		{"Redis hangs", func(t *testing.T, server *tieredtest.Redis, _ *tieredtest.Proxy) { server.Stop(t) }},
+		{"only the node that revokes is cut off", func(_ *testing.T, _ *tieredtest.Redis, line *tieredtest.Proxy) {
+			line.Refuse()
+			line.Cut()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onBothWithRedis(t, func(t *testing.T, url string) {
+				server := tieredtest.StartRedis(t)
+				line := tieredtest.StartProxy(t, server.Addr())
+				here, there, clock := apart(t, url, server, line)
+				token, row, err := here.Create(t.Context(), "mira", "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				rotated, second, err := here.Create(t.Context(), "mira", "", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					for _, token := range []string{token, rotated} {
+						wantAlive(t, here, token, "here")
+						wantAlive(t, there, token, "there")
+					}
+				}
+				tt.lose(t, server, line)
+				if err := here.Revoke(t.Context(), "mira", row.ID); err != nil {
+					t.Fatal(err)
+				}
+				fresh, _, err := here.Rotate(t.Context(), second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantNone(t, here, token, "here at once")
+				wantReplaced(t, here, rotated, "here at once")
+				clock.Advance(time.Second)
+				wantNone(t, there, token, "there after a second")
+				wantReplaced(t, there, rotated, "there after a second")
+				wantAlive(t, there, fresh, "what it was rotated to")
+			})
+		})
+	}
+}
+
+// apart is two nodes, of which the first reaches Redis over a line, and the
+// clock of all.
+func apart(t *testing.T, url string, server *tieredtest.Redis, line *tieredtest.Proxy) (here, there *session.Sessions, clock *tieredtest.Clock) {
+	t.Helper()
+	f := &fixture{clock: tieredtest.NewClock(time.Now()), db: migrated(t, url)}
+	f.config = session.Config{DB: f.db, Secrets: []string{secret}, Now: f.clock.Now}
+	o := server.Options()
+	o.Addr = line.Addr()
+	client := redis.NewClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	f.config.Cache = cache(t, tiered.WithRedis(client), tiered.WithClock(f.clock))
+	here = f.node(t, f.config)
+	f.config.Cache = cache(t, tiered.WithRedis(server.Client(t)), tiered.WithClock(f.clock))
+	return here, f.node(t, f.config), f.clock
+}
+
+func TestWatchersHearOfEveryEndOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		c := f.config
+		c.Now = nil // a watcher needs time to pass
+		here, there := f.other(t, c), f.other(t, c)
+		heard := make(chan session.Ended, 100)
+		ctx, cancel := context.WithCancel(t.Context())
+		stopped := make(chan struct{}, 2)
+		for _, s := range []*session.Sessions{here, there} {
+			go func() {
+				s.Watch(ctx, func(e session.Ended) { heard <- e })
+				stopped <- struct{}{}
+			}()
+		}
+		want := map[string]int{}
+		for _, user := range []string{"mira", "jonas", "jonas"} {
+			_, row, err := here.Create(t.Context(), user, "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if user == "jonas" {
+				want["jonas true "+row.ID] = 2
+				if _, row, err = here.Rotate(t.Context(), row); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want[user+" false "+row.ID] = 2
+			if err := here.Revoke(t.Context(), user, row.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := map[string]int{}
+		deadline := time.After(30 * time.Second)
+		for range 10 {
+			select {
+			case e := <-heard:
+				got[strings.Join([]string{e.UserID, map[bool]string{false: "false", true: "true"}[e.Replaced], e.SessionID}, " ")]++
+			case <-deadline:
+				t.Fatalf("heard %v, want %v", got, want)
+			}
+		}
+		for what, n := range want {
+			if got[what] != n {
+				t.Errorf("%s was heard %d times, want once on each node", what, got[what])
+			}
+		}
+		cancel()
+		<-stopped
+		<-stopped
+	})
+}
+
+// The price of it is one read in half a second, however many look up.
+func TestLookingUpManyReadsWhatEndedTwiceASecond(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		token, _ := f.signIn(t, "mira")
+		wantAlive(t, f.Sessions, token, "cached")
+		if _, err := f.db.ExecContext(t.Context(), "UPDATE sessions SET revoked_at = $1", f.clock.Now().UnixMilli()); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			wantAlive(t, f.Sessions, token, "within half a second nobody asks")
+		}
+		f.clock.Advance(500 * time.Millisecond)
+		wantNone(t, f.Sessions, token, "half a second later")
 	})
 }

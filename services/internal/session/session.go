@@ -8,14 +8,25 @@
 //   - A token is 32 random bytes. The database and the cache hold only its
 //     HMAC under the application's secret: neither lets a reader in.
 //   - A session that was revoked is dead on the node that did it when Revoke
-//     returns, and on all others within a second, with Redis and without.
+//     returns, and on all others within a second: with Redis, without, and if
+//     only the node that revoked has lost it. Redis is told, but nobody relies
+//     on it: each node in use asks the database twice a second for what was
+//     revoked since, which an index answers, and remembers it for a minute.
+//   - A sign-in has a new token, always: one that was planted in the browser
+//     before is worth nothing after, and a session that the browser had ends.
+//     So is the token of a session new after its user's rights have changed.
 //   - Of many nodes that see a session only one notes it, once a minute.
+//   - No session is longer than a week, however often it is used or rotated.
+//   - A session holds who, since when and from where, and nothing else: no
+//     data of callers that could be mistaken for the user, raced for or lost.
+//     Crewbeat needs none; what pages remember belongs to the account. The user
+//     is written once, by Create or Replace, and no method changes it.
 //
 // # Not guaranteed
 //
-// If the node that revokes has lost Redis while the others have not, they may
-// accept the session for another ten seconds, the time for which Redis keeps
-// what it has.
+// The second is of nodes whose clocks agree to fifteen seconds, and can reach
+// the database. A node that cannot reach it signs nobody out: what it has
+// cached counts for up to ten seconds more, unless Redis brings the news.
 package session
 
 import (
@@ -42,6 +53,11 @@ import (
 // forged, expired or revoked.
 var ErrNone = errors.New("not signed in")
 
+// ErrReplaced is an [ErrNone] of a token in whose place there is a new one: the
+// browser has it, or is about to get it with another answer. It must not be
+// made to forget its cookie; asked again, it sends the new one.
+var ErrReplaced = fmt.Errorf("session was replaced: %w", ErrNone)
+
 // Session is somebody's being signed in, in one browser.
 type Session struct {
 	ID            string    `json:"id"`
@@ -52,6 +68,8 @@ type Session struct {
 	AbsExpiresAt  time.Time `json:"abs_expires_at"`
 	IP            string    `json:"ip"`         // of the sign-in
 	UserAgent     string    `json:"user_agent"` // of the sign-in
+	// Renew asks for [Sessions.Rotate] before the session is used again.
+	Renew bool `json:"renew,omitempty"`
 
 	hash string // under which it is stored
 }
@@ -67,13 +85,18 @@ type Config struct {
 	// Secrets sign tokens: the first the new ones, and any of them the old
 	// ones, so that a secret can be replaced without signing people out.
 	Secrets []string
-	// CookieName is "crewbeat.sid" unless given. With Secure it is prefixed by
-	// "__Host-", which makes browsers refuse a cookie set by a sibling domain.
+	// CookieName is that of the profile unless given, and used as it is. Names
+	// that begin with "__Host-" or "__Secure-" need Secure.
 	CookieName string
+	// CacheName is that of the profile unless given: the first part of keys in
+	// Redis, after the prefix of all.
+	CacheName string
+	// Profile is what the names are; [Crewbeat] unless given.
+	Profile Profile
 	// Secure is for HTTPS, that is for production.
 	Secure bool
 	// Idle ends a session that is not used, Absolute every session; zero means
-	// 24 hours and 7 days.
+	// what the profile says.
 	Idle, Absolute time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -88,17 +111,23 @@ const (
 )
 
 func (c Config) withDefaults() Config {
-	if c.CookieName == "" {
-		c.CookieName = "crewbeat.sid"
+	if c.Profile == (Profile{}) {
+		c.Profile = Crewbeat
 	}
-	if c.Secure && !strings.HasPrefix(c.CookieName, hostPrefix) {
-		c.CookieName = hostPrefix + c.CookieName
+	if c.CookieName == "" {
+		c.CookieName = c.Profile.Cookie
+		if c.Secure && c.Profile.Host {
+			c.CookieName = hostPrefix + c.CookieName
+		}
+	}
+	if c.CacheName == "" {
+		c.CacheName = c.Profile.Cache
 	}
 	if c.Idle <= 0 {
-		c.Idle = 24 * time.Hour
+		c.Idle = c.Profile.Idle
 	}
 	if c.Absolute <= 0 {
-		c.Absolute = 7 * 24 * time.Hour
+		c.Absolute = c.Profile.Absolute
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -122,6 +151,12 @@ func (c Config) validate() error {
 				i+1, len(c.Secrets), len(s), minSecret)
 		}
 	}
+	if !cookieName.MatchString(c.CookieName) {
+		return fmt.Errorf("the cookie name %q: expected at most 64 letters, digits and - . _", c.CookieName)
+	}
+	if !cacheName.MatchString(c.CacheName) {
+		return fmt.Errorf("the name %q of sessions in the cache: expected at most 32 lower-case letters, digits and hyphens", c.CacheName)
+	}
 	if !c.Secure && (strings.HasPrefix(c.CookieName, hostPrefix) || strings.HasPrefix(c.CookieName, "__Secure-")) {
 		return fmt.Errorf("the cookie name %s is only for HTTPS", c.CookieName)
 	}
@@ -132,6 +167,7 @@ func (c Config) validate() error {
 type Sessions struct {
 	config Config
 	cache  *tiered.Cache[string, Session] // nil without a cache; by hash
+	ended  ended
 }
 
 // New returns the sessions in c.DB.
@@ -140,11 +176,13 @@ func New(c Config) (*Sessions, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Sessions{config: c}
+	s := &Sessions{config: c, ended: ended{dead: map[string]death{}, watch: map[int]func(Ended){}}}
 	if c.Cache == nil {
 		return s, nil
 	}
-	cache, err := caching.Open[Session](c.Cache, caching.Sessions)
+	space := caching.Sessions
+	space.Name = c.CacheName
+	cache, err := caching.Open[Session](c.Cache, space)
 	if err != nil {
 		return nil, err
 	}
@@ -155,36 +193,51 @@ func New(c Config) (*Sessions, error) {
 // Create signs a user in and returns the token, which is nowhere else, and the
 // session. The ip and ua are shown to the user in the list of sessions.
 func (s *Sessions) Create(ctx context.Context, userID, ip, ua string) (token string, _ Session, err error) {
-	id, err := uuid.NewV7()
+	token, row, err := s.draft()
 	if err != nil {
 		return "", Session{}, fmt.Errorf("create session: %w", err)
 	}
-	random := make([]byte, 32)
-	_, _ = rand.Read(random) // never fails
-	token = base64.RawURLEncoding.EncodeToString(random)
-
-	now := s.clock()
-	row := Session{
-		ID: id.String(), UserID: userID, CreatedAt: now, LastSeenAt: now,
-		AbsExpiresAt: now.Add(s.config.Absolute), IP: printable(ip, 64), UserAgent: printable(ua, 256),
-		hash: digest(s.config.Secrets[0], token),
-	}
-	row.IdleExpiresAt = s.idleEnd(row, now)
-	if err := s.insert(ctx, row); err != nil {
+	s.begin(&row, userID, ip, ua)
+	if err := s.insert(ctx, s.config.DB, row); err != nil {
 		return "", Session{}, fmt.Errorf("create session of user %s: %w", userID, err)
 	}
 	return token, row, nil
 }
 
+// draft returns a session that is nobody's yet, and its token.
+func (s *Sessions) draft() (token string, _ Session, err error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", Session{}, fmt.Errorf("make an id: %w", err)
+	}
+	random := make([]byte, 32)
+	_, _ = rand.Read(random) // never fails
+	token = base64.RawURLEncoding.EncodeToString(random)
+	now := s.clock()
+	return token, Session{
+		ID: id.String(), CreatedAt: now, LastSeenAt: now, AbsExpiresAt: now.Add(s.config.Absolute),
+		hash: digest(s.config.Secrets[0], token),
+	}, nil
+}
+
+// begin makes a draft the session of a user who signs in.
+func (s *Sessions) begin(row *Session, userID, ip, ua string) {
+	row.UserID, row.IP, row.UserAgent = userID, printable(ip, 64), printable(ua, 256)
+	row.IdleExpiresAt = s.idleEnd(*row, row.CreatedAt)
+}
+
 // Lookup returns the session of a token; [ErrNone] if it has none that is
-// alive. Any other error means that nobody can tell, and signs nobody out.
+// alive, which is [ErrReplaced] if it was given another token. Any other error means that nobody can tell, and signs nobody out.
 func (s *Sessions) Lookup(ctx context.Context, token string) (Session, error) {
 	if !wellFormed(token) {
 		return Session{}, ErrNone
 	}
+	if s.cache != nil {
+		s.current(ctx) // what is cached may have ended elsewhere
+	}
 	for _, secret := range s.config.Secrets {
 		row, err := s.byHash(ctx, digest(secret, token))
-		if errors.Is(err, ErrNone) {
+		if errors.Is(err, ErrNone) && !errors.Is(err, ErrReplaced) {
 			continue
 		}
 		if err != nil {
@@ -199,13 +252,23 @@ func (s *Sessions) byHash(ctx context.Context, hash string) (Session, error) {
 	if s.cache == nil {
 		return s.read(ctx, hash)
 	}
+	if err := s.ended.of(hash); err != nil {
+		return Session{}, err
+	}
 	row, err := s.cache.GetOrLoad(ctx, hash, func(ctx context.Context, hash string, _ *tiered.Load[Session]) (Session, error) {
 		row, err := s.read(ctx, hash)
+		if errors.Is(err, ErrReplaced) {
+			// The cache remembers only that there is none.
+			s.ended.add(s.config.Now(), Ended{hash: hash, SessionID: row.ID, UserID: row.UserID, Replaced: true})
+		}
 		if errors.Is(err, ErrNone) {
 			err = tiered.ErrNotFound
 		}
 		return row, err
 	})
+	if err := s.ended.of(hash); err != nil {
+		return Session{}, err // heard of meanwhile
+	}
 	switch {
 	case errors.Is(err, tiered.ErrNotFound):
 		return Session{}, ErrNone
@@ -245,26 +308,39 @@ func (s *Sessions) Touch(ctx context.Context, row Session) (_ Session, touched b
 // Revoke ends a session of a user; [ErrNone] if the user has no such session.
 // Revoking it again does nothing.
 func (s *Sessions) Revoke(ctx context.Context, userID, sessionID string) error {
-	hashes, err := s.end(ctx, revoke+"user_id = $2 AND id = $3"+hashed, userID, sessionID)
+	gone, err := s.end(ctx, revoke+"user_id = $2 AND id = $3"+returning, userID, sessionID)
 	if err != nil {
 		return fmt.Errorf("revoke session %s: %w", sessionID, err)
 	}
-	if len(hashes) == 0 {
+	if len(gone) == 0 {
 		return ErrNone
 	}
-	s.forget(ctx, hashes...)
+	s.bury(ctx, gone)
 	return nil
 }
 
 // RevokeAll ends all sessions of a user but the one with the id exceptID,
-// which may be empty.
-func (s *Sessions) RevokeAll(ctx context.Context, userID, exceptID string) error {
-	hashes, err := s.end(ctx, revoke+"user_id = $2 AND id <> $3 AND revoked_at IS NULL"+hashed, userID, exceptID)
+// which may be empty, and returns the ids of those it has ended.
+func (s *Sessions) RevokeAll(ctx context.Context, userID, exceptID string) (ids []string, err error) {
+	gone, err := s.end(ctx, revoke+"user_id = $2 AND id <> $3 AND revoked_at IS NULL"+returning, userID, exceptID)
 	if err != nil {
-		return fmt.Errorf("revoke sessions of user %s: %w", userID, err)
+		return nil, fmt.Errorf("revoke sessions of user %s: %w", userID, err)
+	}
+	s.bury(ctx, gone)
+	for _, one := range gone {
+		ids = append(ids, one.SessionID)
+	}
+	return ids, nil
+}
+
+// bury makes this node, and the cache, forget sessions that have ended.
+func (s *Sessions) bury(ctx context.Context, gone []Ended) {
+	s.ended.add(s.config.Now(), gone...)
+	hashes := make([]string, len(gone))
+	for i, one := range gone {
+		hashes[i] = one.hash
 	}
 	s.forget(ctx, hashes...)
-	return nil
 }
 
 // List returns the sessions of a user that are alive, the newest first.
@@ -286,7 +362,7 @@ func (s *Sessions) Sweep(ctx context.Context) (removed int64, err error) {
 }
 
 // forget takes sessions out of the cache, after they were committed. If that
-// fails, other nodes see them until what they have cached runs out.
+// fails, other nodes learn it from the database a moment later.
 func (s *Sessions) forget(ctx context.Context, hashes ...string) {
 	if s.cache == nil {
 		return
@@ -295,7 +371,7 @@ func (s *Sessions) forget(ctx context.Context, hashes ...string) {
 	ctx = context.WithoutCancel(ctx)
 	for _, hash := range hashes {
 		if err := s.cache.Delete(ctx, hash); err != nil {
-			s.config.Log.WarnContext(ctx, "session stays cached elsewhere until its TTL", slog.Any("cause", err))
+			s.config.Log.WarnContext(ctx, "redis was not told that a session has changed", slog.Any("cause", err))
 		}
 	}
 }

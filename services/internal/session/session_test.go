@@ -247,14 +247,15 @@ func TestRevokeAllLeavesTheOneInUse(t *testing.T) {
 		for _, token := range []string{phone, laptop, jonas} {
 			wantAlive(t, f.Sessions, token, "before")
 		}
-		if err := f.RevokeAll(t.Context(), "mira", here.ID); err != nil {
-			t.Fatal(err)
+		ids, err := f.RevokeAll(t.Context(), "mira", here.ID)
+		if err != nil || len(ids) != 1 || ids[0] == here.ID {
+			t.Fatalf("ended %q, %v; want the phone's", ids, err)
 		}
 		wantNone(t, f.Sessions, phone, "the phone")
 		wantAlive(t, f.Sessions, laptop, "the one in use")
 		wantAlive(t, f.Sessions, jonas, "somebody else's")
-		if err := f.RevokeAll(t.Context(), "mira", ""); err != nil {
-			t.Fatal(err)
+		if ids, err := f.RevokeAll(t.Context(), "mira", ""); err != nil || len(ids) != 1 || ids[0] != here.ID {
+			t.Fatalf("ended %q, %v; want the laptop's", ids, err)
 		}
 		wantNone(t, f.Sessions, laptop, "with no exception")
 	})
@@ -426,6 +427,8 @@ func TestNewRefusesWhatWouldNotBeSafe(t *testing.T) {
 		"need a database":              {Secrets: []string{secret}},
 		"__Host-x is only for HTTPS":   {DB: d, Secrets: []string{secret}, CookieName: "__Host-x"},
 		"__Secure-x is only for HTTPS": {DB: d, Secrets: []string{secret}, CookieName: "__Secure-x"},
+		"the cookie name \"a;b\"":      {DB: d, Secrets: []string{secret}, CookieName: "a;b"},
+		"the name \"Crew:\"":           {DB: d, Secrets: []string{secret}, CacheName: "Crew:"},
 	} {
 		_, err := session.New(c)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "short") {

@@ -19,12 +19,36 @@ export function onSignedOut(f: () => void): void {
   signedOut = f
 }
 
+/** How long to wait, in ms, before a request that came with a cookie of before is sent again. */
+const again = [100, 300, 900]
+
+/**
+ * Sends a request; again if the session got a new cookie while it was on its
+ * way, which another answer brings. It was not carried out, whatever it was.
+ */
+async function patiently(request: Request): Promise<Response> {
+  for (const pause of again) {
+    const answer = await fetch(request.clone())
+    if (answer.status !== 401) return answer
+    const problem = new Problem(
+      401,
+      await answer
+        .clone()
+        .json()
+        .catch(() => undefined),
+    )
+    if (problem.code !== 'session-replaced') return answer
+    await new Promise((resume) => setTimeout(resume, pause))
+  }
+  return fetch(request)
+}
+
 /** The API, with the types of its own document. */
 export const api = createClient<paths>({
   baseUrl: typeof location === 'undefined' ? '' : location.origin,
   fetch: async (request) => {
     try {
-      return await around(request, (r) => fetch(r))
+      return await around(request, patiently)
     } catch (cause) {
       if (request.signal.aborted && !(request.signal.reason instanceof DOMException && request.signal.reason.name === 'TimeoutError'))
         throw cause

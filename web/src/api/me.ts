@@ -54,3 +54,8 @@ export function changePassword(input: { current: string; new: string }): Promise
 export function endSession(id: string): Promise<void> {
   return done(api.DELETE('/api/v1/me/sessions/{id}', { params: { path: { id } } }))
 }
+
+/** Ends every session, this one too. */
+export function endSessions(): Promise<void> {
+  return done(api.DELETE('/api/v1/me/sessions'))
+}

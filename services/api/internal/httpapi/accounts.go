@@ -156,8 +156,8 @@ func (s *server) accounts() {
 			return &me{etag(u.Version), s.user(u)}, nil
 		})
 	register(s, op{id: "changePassword", route: "POST /me/password", tag: "account", status: http.StatusNoContent,
-		summary: "Change the password", doc: "Ends every other session of the account."},
-		func(ctx context.Context, in *struct{ Body PasswordChange }) (*none, error) {
+		summary: "Change the password", doc: "Ends every other session of the account, and gives this one a new cookie."},
+		func(ctx context.Context, in *struct{ Body PasswordChange }) (*cookieOnly, error) {
 			return s.changePassword(ctx, in.Body)
 		})
 	register(s, op{id: "listSessions", route: "GET /me/sessions", tag: "account", summary: "The own sessions"},
@@ -173,6 +173,14 @@ func (s *server) accounts() {
 					IP: x.IP, UserAgent: x.UserAgent, Current: x.ID == a.session.ID,
 				}
 			})}}, nil
+		})
+	register(s, op{id: "revokeSessions", route: "DELETE /me/sessions", tag: "account", status: http.StatusNoContent,
+		summary: "Sign out everywhere", doc: "Ends every session of the account, this one too."},
+		func(ctx context.Context, _ *none) (*cookieOnly, error) {
+			if err := s.revokeAll(ctx, asker(ctx).user.ID, ""); err != nil {
+				return nil, err
+			}
+			return &cookieOnly{*s.Sessions.Expired()}, nil
 		})
 	register(s, op{id: "revokeSession", route: "DELETE /me/sessions/{id}", tag: "account", status: http.StatusNoContent,
 		summary: "End one of the own sessions", errors: []int{http.StatusNotFound}},

@@ -16,7 +16,7 @@ import (
 )
 
 // caller is where a request came from.
-type caller struct{ ip, agent string }
+type caller struct{ ip, agent, cookie string }
 
 type callerKey struct{}
 
@@ -31,7 +31,7 @@ func callerOf(ctx context.Context) caller {
 func arrived(g *gin.Context) {
 	agent := g.Request.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), 200)], "") // databases take no other bytes
-	ctx := context.WithValue(g.Request.Context(), callerKey{}, caller{g.ClientIP(), agent})
+	ctx := context.WithValue(g.Request.Context(), callerKey{}, caller{g.ClientIP(), agent, g.GetHeader("Cookie")})
 	g.Request = g.Request.WithContext(ctx)
 	telemetry.SetRoute(ctx, templateOf(g.FullPath()))
 }

@@ -72,6 +72,7 @@ var kinds = []kind{
 	{http.StatusUnauthorized, "credentials-wrong", "Sign-in failed", account.ErrCredentials, "the e-mail address or the password is wrong: check both and try again"},
 	{http.StatusServiceUnavailable, "busy", "Too many sign-ins at once", account.ErrBusy, "many people are signing in right now: try again in a few seconds"},
 	{http.StatusConflict, "email-taken", "The address has an account", account.ErrEmailTaken, "an account with this e-mail address exists: sign in, or use another address"},
+	{http.StatusUnauthorized, "session-replaced", "The session has a new cookie", session.ErrReplaced, "another answer brings a new session cookie, since your rights have changed or you have signed in again: send the request again with it"},
 	{http.StatusUnauthorized, "unauthenticated", "Not signed in", session.ErrNone, "sign in with POST /api/v1/auth/login and send the session cookie"},
 	{http.StatusConflict, "habit-archived", "The habit is archived", habit.ErrArchived, "the habit is archived: take it back first with PATCH {\"archived\": false}"},
 	{http.StatusUnprocessableEntity, "operation-reused", "The operation id was used before", habit.ErrOpReused, "this client_op_id belongs to another change: make a new id for every change, and repeat one only to retry the same change"},

@@ -55,6 +55,7 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 		{account.ErrEmailTaken, 409, "email-taken"},
 		{account.ErrBusy, 503, "busy"},
 		{session.ErrNone, 401, "unauthenticated"},
+		{session.ErrReplaced, 401, "session-replaced"},
 		{habit.ErrArchived, 409, "habit-archived"},
 		{habit.ErrOpReused, 422, "operation-reused"},
 		{team.ErrInvite, 404, "invite-invalid"},

@@ -74,6 +74,18 @@ func (s *server) find(ctx context.Context, c huma.Context) (askerInfo, *http.Coo
 	if err != nil {
 		return askerInfo{}, nil, err
 	}
+	if found.Renew {
+		fresh, cookie, err := s.rotate(ctx, found)
+		switch {
+		case err == nil:
+			return askerInfo{u, fresh}, cookie, nil
+		case errors.Is(err, session.ErrNone):
+			return askerInfo{}, nil, err
+		}
+		// It is asked for again next time; rights are read from the database
+		// for every request, so that nothing is allowed by it.
+		s.Log.WarnContext(ctx, "session not rotated", "error", err)
+	}
 	touched, renewed, err := s.Sessions.Touch(ctx, found)
 	if err != nil {
 		// It stays valid for what is left of it; no reason to refuse work.
@@ -92,7 +104,27 @@ func (s *server) forget(r *http.Request, err error) *http.Cookie {
 	if _, none := r.Cookie(expired.Name); none != nil || !errors.Is(err, session.ErrNone) {
 		return nil
 	}
+	if errors.Is(err, session.ErrReplaced) {
+		return nil // this answer may arrive after the one with the new cookie
+	}
 	return expired
+}
+
+// rotate gives a session a new token, and returns the cookie that carries it.
+func (s *server) rotate(ctx context.Context, old session.Session) (session.Session, *http.Cookie, error) {
+	token, fresh, err := s.Sessions.Rotate(ctx, old)
+	if err != nil {
+		return session.Session{}, nil, err
+	}
+	return fresh, s.Sessions.Cookie(token, fresh), nil
+}
+
+// rightsChanged has the sessions of a person rotated at their next use. The
+// rights have changed by now, and count whether this works or not.
+func (s *server) rightsChanged(ctx context.Context, userID string) {
+	if err := s.Sessions.Renew(ctx, userID); err != nil {
+		s.Log.WarnContext(ctx, "sessions not renewed after a change of rights", "user_id", userID, "error", err)
+	}
 }
 
 // refuse writes the problem of err where a handler does not get its turn.
@@ -108,10 +140,20 @@ func (s *server) refuse(c huma.Context, err error) {
 	_ = json.NewEncoder(c.BodyWriter()).Encode(p)
 }
 
-// signIn starts a session for u.
+// signIn starts a session for u, and ends the one that the browser came with:
+// a session that was there before knows nothing of what comes after.
 func (s *server) signIn(ctx context.Context, u account.User) (*signIn, error) {
 	from := callerOf(ctx)
-	token, started, err := s.Sessions.Create(ctx, u.ID, from.ip, from.agent)
+	r := &http.Request{Header: http.Header{"Cookie": {from.cookie}}}
+	_, old, err := s.Sessions.FromRequest(ctx, r)
+	var token string
+	var started session.Session
+	switch {
+	case errors.Is(err, session.ErrNone):
+		token, started, err = s.Sessions.Create(ctx, u.ID, from.ip, from.agent)
+	case err == nil:
+		token, started, err = s.Sessions.Replace(ctx, old, u.ID, from.ip, from.agent)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -147,9 +189,19 @@ func (s *server) tellRevoked(ctx context.Context, userID string, ids ...string) 
 	return s.Emit(ctx, events...)
 }
 
+// revokeAll ends all sessions of a person but one, which may be none.
+func (s *server) revokeAll(ctx context.Context, userID, exceptID string) error {
+	ids, err := s.Sessions.RevokeAll(ctx, userID, exceptID)
+	if err != nil {
+		return err
+	}
+	return s.tellRevoked(ctx, userID, ids...)
+}
+
 // changePassword sets a new password and ends all other sessions: who knew
-// the old one is out.
-func (s *server) changePassword(ctx context.Context, c PasswordChange) (*none, error) {
+// the old one is out. This one goes on under a new token, in case the old one
+// was known too.
+func (s *server) changePassword(ctx context.Context, c PasswordChange) (*cookieOnly, error) {
 	a := asker(ctx)
 	if err := s.attempt(ctx, "password", a.user.ID); err != nil {
 		return nil, err
@@ -157,18 +209,12 @@ func (s *server) changePassword(ctx context.Context, c PasswordChange) (*none, e
 	if err := s.Accounts.SetPassword(ctx, a.user.ID, c.Current, c.New); err != nil {
 		return nil, err
 	}
-	all, err := s.Sessions.List(ctx, a.user.ID)
+	if err := s.revokeAll(ctx, a.user.ID, a.session.ID); err != nil {
+		return nil, err
+	}
+	_, cookie, err := s.rotate(ctx, a.session)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Sessions.RevokeAll(ctx, a.user.ID, a.session.ID); err != nil {
-		return nil, err
-	}
-	var ended []string
-	for _, other := range all {
-		if other.ID != a.session.ID {
-			ended = append(ended, other.ID)
-		}
-	}
-	return nil, s.tellRevoked(ctx, a.user.ID, ended...)
+	return &cookieOnly{*cookie}, nil
 }

@@ -147,12 +147,20 @@ func (s *server) teams() {
 			Body RoleChange
 		},
 		) (*oneTeam, error) {
-			return answerTeam(s.Teams.SetRole(ctx, asker(ctx).user, in.ID, in.UserID, in.Body.Role))
+			o, err := s.Teams.SetRole(ctx, asker(ctx).user, in.ID, in.UserID, in.Body.Role)
+			if err == nil {
+				s.rightsChanged(ctx, in.UserID)
+			}
+			return answerTeam(o, err)
 		})
 	register(s, op{id: "removeMember", route: "DELETE /teams/{id}/members/{user_id}", tag: "teams", status: http.StatusNoContent,
 		summary: "Leave a team, or take somebody out of it", errors: []int{http.StatusNotFound, http.StatusConflict}},
 		func(ctx context.Context, in *MemberPath) (*none, error) {
-			return nil, s.Teams.Remove(ctx, asker(ctx).user, in.ID, in.UserID)
+			if err := s.Teams.Remove(ctx, asker(ctx).user, in.ID, in.UserID); err != nil {
+				return nil, err
+			}
+			s.rightsChanged(ctx, in.UserID)
+			return nil, nil
 		})
 	register(s, op{id: "listActivity", route: "GET /teams/{id}/activity", tag: "teams", summary: "The feed of a team, newest first",
 		errors: []int{http.StatusNotFound}}, s.activity)

@@ -3,6 +3,7 @@ package socket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -15,6 +16,10 @@ import (
 
 // ErrUnauthenticated reports that nobody is signed in (any more).
 var ErrUnauthenticated = errors.New("not signed in")
+
+// ErrReplaced is an ErrUnauthenticated of a session that was given a new token
+// a moment ago: the client has it by the time it connects again.
+var ErrReplaced = fmt.Errorf("session replaced: %w", ErrUnauthenticated)
 
 // Identity is who is behind a connection.
 type Identity struct {

@@ -80,11 +80,7 @@ func (s *Server) Delivered(m event.Message) {
 			s.Recheck()
 			return
 		}
-		for _, c := range s.connsOf(id) {
-			if c.who.SessionID == data.SessionID {
-				c.close(closeRevoked)
-			}
-		}
+		s.Ended(id, data.SessionID, false)
 	case e.Event == "member_left" && kind == "team":
 		var data struct {
 			UserID string `json:"user_id"`
@@ -103,6 +99,20 @@ func (s *Server) Delivered(m event.Message) {
 				c.revoke("team:" + id + ":")
 			}
 		})
+	}
+}
+
+// Ended closes the connections of a session that has ended. If it was replaced,
+// they may connect again, with the cookie that their browser has by now.
+func (s *Server) Ended(userID, sessionID string, replaced bool) {
+	code := closeRevoked
+	if replaced {
+		code = closeAuthExpired
+	}
+	for _, c := range s.connsOf(userID) {
+		if c.who.SessionID == sessionID {
+			c.close(code)
+		}
 	}
 }
 
@@ -136,6 +146,16 @@ func (s *Server) recheck() {
 	}
 }
 
+// closeEnded closes a connection whose session is over. What became of it is
+// told if it connects again.
+func (s *Server) closeEnded(ctx context.Context, c *conn) bool {
+	if err := s.c.Auth.Recheck(ctx, c.who); !errors.Is(err, ErrUnauthenticated) {
+		return false
+	}
+	c.close(closeAuthExpired)
+	return true
+}
+
 // recheckConns closes connections whose session is over, and ends the
 // followings that are no longer allowed. Where nobody can tell, things stay.
 func (s *Server) recheckConns(ctx context.Context, list []*conn) {
@@ -143,8 +163,7 @@ func (s *Server) recheckConns(ctx context.Context, list []*conn) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err := s.c.Auth.Recheck(ctx, c.who); errors.Is(err, ErrUnauthenticated) {
-			c.close(closeAuthExpired)
+		if s.closeEnded(ctx, c) {
 			continue
 		}
 		channels := c.following("", false) // the others are asked for anyway

@@ -100,6 +100,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch v := r.URL.Query().Get("v"); {
+	case errors.Is(err, ErrReplaced):
+		s.farewell(nc, closeAuthExpired)
 	case err != nil:
 		// Only now: a browser does not tell the page why a handshake failed.
 		s.metrics.denied("unauthenticated")
@@ -159,7 +161,11 @@ func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
 		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
 	}))
 	c.send(status(s.up.Load()))
-	s.wg.Go(c.serve)
+	s.wg.Go(func() {
+		// It may have ended after it was looked up, and before Ended found it.
+		s.closeEnded(c.ctx, c)
+		c.serve()
+	})
 }
 
 // add registers a connection; the result is a code to refuse it with, or 0.

@@ -1,6 +1,6 @@
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query'
 import { Laptop, Smartphone } from 'lucide-react'
-import { endSession, sessionsQuery } from '@/api/me'
+import { endSession, endSessions, meQuery, sessionsQuery } from '@/api/me'
 import { explain } from '@/api/problem'
 import { Button } from '@/ui/button'
 import { Failed, Loading, Skeleton } from '@/ui/surface'
@@ -15,6 +15,11 @@ export function SessionList() {
     onSuccess: () => toast({ text: 'That session has ended' }),
     onError: (error) => toast({ tone: 'bad', text: explain(error) }),
     onSettled: () => queryClient.invalidateQueries({ queryKey: sessionsQuery.queryKey }),
+  })
+  const endAll = useMutation({
+    mutationFn: endSessions,
+    onSuccess: () => queryClient.invalidateQueries({ queryKey: meQuery.queryKey, exact: true }),
+    onError: (error) => toast({ tone: 'bad', text: explain(error) }),
   })
   if (sessions.isPending)
     return (
@@ -33,37 +38,44 @@ export function SessionList() {
       />
     )
   return (
-    <ul className="grid gap-2">
-      {sessions.data.map((s) => {
-        const device = deviceOf(s.user_agent)
-        const Icon = device.phone ? Smartphone : Laptop
-        return (
-          <li key={s.id} className="flex min-h-14 items-center gap-3.5">
-            <span aria-hidden="true" className="grid size-11 shrink-0 place-items-center rounded-2xl bg-sunken text-ink-2">
-              <Icon className="size-5" />
-            </span>
-            <span className="grid min-w-0 flex-1">
-              <span className="truncate font-semibold">{device.name}</span>
-              <span className="truncate text-[0.8125rem] text-ink-3">
-                {s.current ? 'This one, in use now' : `Last seen ${ago(s.last_seen_at)}`}
-                {s.ip && ` · ${s.ip}`}
+    <div className="grid justify-items-start gap-3">
+      <ul className="grid w-full gap-2">
+        {sessions.data.map((s) => {
+          const device = deviceOf(s.user_agent)
+          const Icon = device.phone ? Smartphone : Laptop
+          return (
+            <li key={s.id} className="flex min-h-14 items-center gap-3.5">
+              <span aria-hidden="true" className="grid size-11 shrink-0 place-items-center rounded-2xl bg-sunken text-ink-2">
+                <Icon className="size-5" />
               </span>
-            </span>
-            {!s.current && (
-              <Button
-                size="sm"
-                className="min-h-11"
-                aria-label={`End the session on ${device.name}`}
-                busy={end.isPending && end.variables === s.id}
-                onClick={() => end.mutate(s.id)}
-              >
-                End
-              </Button>
-            )}
-          </li>
-        )
-      })}
-    </ul>
+              <span className="grid min-w-0 flex-1">
+                <span className="truncate font-semibold">{device.name}</span>
+                <span className="truncate text-[0.8125rem] text-ink-3">
+                  {s.current ? 'This one, in use now' : `Last seen ${ago(s.last_seen_at)}`}
+                  {s.ip && ` · ${s.ip}`}
+                </span>
+              </span>
+              {!s.current && (
+                <Button
+                  size="sm"
+                  className="min-h-11"
+                  aria-label={`End the session on ${device.name}`}
+                  busy={end.isPending && end.variables === s.id}
+                  onClick={() => end.mutate(s.id)}
+                >
+                  End
+                </Button>
+              )}
+            </li>
+          )
+        })}
+      </ul>
+      {sessions.data.length > 1 && (
+        <Button size="sm" className="min-h-11" busy={endAll.isPending} onClick={() => endAll.mutate()}>
+          Sign out everywhere
+        </Button>
+      )}
+    </div>
   )
 }
 
