@@ -324,3 +324,23 @@ func TestLocalBesideWritersAndClose(t *testing.T) {
 		t.Fatalf("a closed store has %s", key)
 	}
 }
+
+// A failover has brought a tag's old version back, and this process knows the
+// new one: a Get would have the tag made anew.
+func TestInspectKnowsWhatATagOfRedisHasLost(t *testing.T) {
+	r := shared.Client(t)
+	s := node(t, shared, tiered.WithL1(0))
+	c, pins := cache[string](t, s, "n"), cache[string](t, s, "pins")
+	data, tag := prefix(t)+":{n:k}", prefix(t)+":t:tag"
+	must(t, c.Set(t.Context(), "k", "old", tiered.Tags("tag")))
+	old, before := r.Get(t.Context(), data).Val(), r.Get(t.Context(), tag).Val()
+	during(t, pins, "pin", func() { // so that the tag's version is not forgotten
+		must(t, s.InvalidateTags(t.Context(), "tag"))
+		must(t, r.Set(t.Context(), data, old, time.Hour).Err())
+		must(t, r.Set(t.Context(), tag, before, time.Hour).Err())
+		if in := inspect(t, c, "k"); in.Verdict != tiered.Miss || in.L2.Servable {
+			t.Errorf("a tag that lost its invalidation: %+v", in)
+		}
+		wantErr(t, c, "k", tiered.ErrMiss)
+	}, tiered.Tags("tag"))
+}

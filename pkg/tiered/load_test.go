@@ -258,7 +258,9 @@ func TestWhoComesAfterAWriteStartsANewLoad(t *testing.T) {
 				c := cache[string](t, s, "n")
 				during(t, c, "k", func() {
 					must(t, write(s, c))
-					v, err := c.GetOrLoad(t.Context(), "k", value("new"), tiered.Tags("tag"))
+					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it must not wait for the first load
+					defer cancel()
+					v, err := c.GetOrLoad(ctx, "k", value("new"), tiered.Tags("tag"))
 					if v != "new" || err != nil {
 						t.Errorf("after the write: %q, %v", v, err)
 					}

@@ -136,6 +136,40 @@ func TestSlowConsumerThatLosesItsLeaseUndoesNothing(t *testing.T) {
 	wantRow(t, tb, "k", fields{"n": 2})
 }
 
+// Who holds a partition's lease flushes it, and nobody else meanwhile.
+func TestOneProcessAtATimeFlushesAPartition(t *testing.T) {
+	tb := &table{}
+	o := tiered.WriteBehindOptions[fields]{Partitions: 1, Lease: time.Minute}
+	w1, _ := behind(t, node(t, shared), tb, o)
+	w2, _ := behind(t, node(t, shared), tb, o)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int32
+	tb.fail(func(context.Context, []tiered.Item[string, fields]) error {
+		if calls.Add(1) == 1 {
+			close(entered)
+			<-leave
+		}
+		return nil
+	})
+	must(t, w1.Put(t.Context(), "k", fields{"n": 1}))
+	var wg sync.WaitGroup
+	wg.Go(func() { flush(t, w1) })
+	<-entered
+	must(t, w2.Put(t.Context(), "k", fields{"n": 2}))
+	soon, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := w2.Flush(soon); err == nil {
+		t.Error("another process has flushed what the first is at")
+	}
+	if n := calls.Load(); n != 1 {
+		t.Errorf("the sink was called %d times", n)
+	}
+	close(leave)
+	wg.Wait()
+	flush(t, w2)
+	wantRow(t, tb, "k", fields{"n": 2})
+}
+
 func TestCloseLeavesTheRestToTheNextProcess(t *testing.T) {
 	tb := &table{}
 	o := tiered.WriteBehindOptions[fields]{Partitions: 2, Batch: 5}
@@ -247,9 +281,10 @@ func TestWriteThatIsQueuedAfterItsWriterGaveUpIsRefused(t *testing.T) {
 	r := tieredtest.StartRedis(t)
 	tb := &table{}
 	// No breaker: every write reaches the socket.
-	w, _ := behind(t, outage(t, r, tiered.WithL2Timeout(100*time.Millisecond), tiered.WithBreaker(gobreaker.Settings{ReadyToTrip: func(gobreaker.Counts) bool { return false }})), tb, tiered.WriteBehindOptions[fields]{})
+	w, _ := behind(t, outage(t, r, tiered.WithL2Timeout(100*time.Millisecond), tiered.WithBreaker(gobreaker.Settings{ReadyToTrip: func(gobreaker.Counts) bool { return false }})), tb, tiered.WriteBehindOptions[fields]{Partitions: 1})
 	must(t, w.Put(t.Context(), "k", fields{"n": 0}))
 	flush(t, w)
+	admin := r.Client(t)
 	r.Stop(t)
 	for n := 1; n <= 3; n++ {
 		must(t, w.Put(t.Context(), "k", fields{"n": n}))
@@ -258,6 +293,10 @@ func TestWriteThatIsQueuedAfterItsWriterGaveUpIsRefused(t *testing.T) {
 		t.Fatalf("stats %+v", st)
 	}
 	r.Cont(t)
+	must(t, admin.Ping(t.Context()).Err()) // after what it had received before
+	if n := admin.XLen(t.Context(), prefix(t)+":wb:{w:0}:s").Val(); n > 0 {
+		t.Errorf("%d writes are queued that the sink has had", n)
+	}
 	flush(t, w)
 	wantRow(t, tb, "k", fields{"n": 3})
 	must(t, w.Put(t.Context(), "k", fields{"n": 4}))
@@ -266,22 +305,13 @@ func TestWriteThatIsQueuedAfterItsWriterGaveUpIsRefused(t *testing.T) {
 }
 
 func TestFullRedisWritesThroughAndIsStillDrained(t *testing.T) {
-	r := tieredtest.StartRedis(t, tieredtest.WithArgs("--maxmemory", "4mb", "--maxmemory-policy", "noeviction"))
+	r := tieredtest.StartRedis(t, tieredtest.WithArgs("--maxmemory-policy", "noeviction"))
 	tb := &table{}
 	w, _ := behind(t, outage(t, r), tb, tiered.WriteBehindOptions[fields]{Partitions: 1})
 	must(t, w.Put(t.Context(), "queued", fields{"n": 1}))
 	must(t, w.Put(t.Context(), "k", fields{"n": 1}))
-	client := r.Client(t)
-	for i := 0; ; i++ {
-		if err := client.Set(t.Context(), "fill"+strconv.Itoa(i), make([]byte, 64<<10), 0).Err(); err != nil {
-			break
-		}
-	}
-	for i := 0; ; i++ { // to the last byte
-		if err := client.Set(t.Context(), "crumb"+strconv.Itoa(i), "x", 0).Err(); err != nil {
-			break
-		}
-	}
+	// Full by a good measure: whatever is freed does not make room.
+	must(t, r.Client(t).ConfigSet(t.Context(), "maxmemory", "100kb").Err())
 	must(t, w.Put(t.Context(), "k", fields{"n": 2}))
 	if st := w.Stats(); st.Direct != 1 {
 		t.Fatalf("stats %+v, want one write past the full Redis", st)
