@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
+	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/httpapi"
 	"github.com/crewbeat/crewbeat/services/api/internal/store"
@@ -35,6 +37,7 @@ type API struct {
 	store   *store.Store
 	handler http.Handler
 	relay   *event.Relay
+	panel   *admin.Panel
 }
 
 // New returns the API on what c holds. The database's schema must be up to
@@ -63,12 +66,18 @@ func New(c Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make relay: %w", err)
 	}
+	a.panel, err = admin.New(admin.Config{
+		Cache: c.Cache, Redis: c.Redis, Alerts: c.Alerts, Audit: a.store.Audit(), Node: c.Node, Now: c.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the admin's panel: %w", err)
+	}
 	limiter, err := c.limiter()
 	if err != nil {
 		return nil, fmt.Errorf("make limits: %w", err)
 	}
 	handler, err := httpapi.New(httpapi.Config{
-		Accounts: accounts, Habits: habits, Teams: teams, Sessions: c.Sessions,
+		Accounts: accounts, Habits: habits, Teams: teams, Admin: a.panel, Sessions: c.Sessions,
 		Position: a.position, Emit: a.emit, Health: a.health, RedisHealth: c.redisHandler(),
 		Limiter: limiter, Limits: c.Limits,
 		PublicURL: c.PublicURL, Origins: c.AllowedOrigins, TrustedProxies: c.TrustedProxies, Log: c.Log,
@@ -89,6 +98,7 @@ func (a *API) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { a.sweep(ctx) })
+	tasks.Go(func() { a.panel.Run(ctx) })
 	if err := a.relay.Run(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("relay events: %w", err)
 	}
@@ -159,6 +169,21 @@ func (a *API) health() httpapi.Health {
 // Migrate brings the schema of a database up to date and returns the versions
 // it had and has. It may run in many processes at once.
 func Migrate(ctx context.Context, d *db.DB) (from, to int64, err error) { return store.Migrate(ctx, d) }
+
+// SetAdmin says whether the account of an e-mail address may run the
+// installation, ends its sessions, and reports whether there is such an
+// account.
+func SetAdmin(ctx context.Context, d *db.DB, email string, isAdmin bool) (found bool, err error) {
+	accounts := store.New(d, store.Options{}).Accounts()
+	u, _, err := accounts.UserByEmail(ctx, email)
+	if errors.Is(err, fault.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, accounts.SetAdmin(ctx, u.ID, isAdmin)
+}
 
 // OpenAPI returns the OpenAPI 3.1 document of the API.
 func OpenAPI() ([]byte, error) { return httpapi.Spec() }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/services/api/internal/httpapi"
+	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
@@ -33,6 +35,10 @@ type Config struct {
 	Broker   event.Broker      // required
 	// Redis is asked how it is; nil where there is none.
 	Redis *redisconn.Conn
+	// Alerts are shown to admins; nil where nobody watches.
+	Alerts *alert.Engine
+	// Node names this process to admins; "this process" if empty.
+	Node string
 
 	// PublicURL is where people find the page: links are made with it, and
 	// its origin may send changes. Required.
@@ -82,6 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Node = cmp.Or(c.Node, "this process")
 	if c.Now == nil {
 		c.Now = time.Now
 	}

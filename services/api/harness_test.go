@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -389,3 +390,6 @@ func (w *world) count(t *testing.T, query string, args ...any) (n int) {
 
 // dialling outlives a closed client by up to a second, in go-redis itself.
 var dialling = goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
+
+// number writes a JSON number as it stands in an address.
+func number(v any) string { return strconv.FormatFloat(v.(float64), 'f', -1, 64) }

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
@@ -20,8 +21,9 @@ type scene struct {
 type may struct {
 	anonymous, outsider, viewer, member, manager, owner int
 
-	body func(s scene) any
-	head []string
+	admin int // of the installation; 0 as an outsider
+	body  func(s scene) any
+	head  []string
 }
 
 func own(status int) may {
@@ -44,6 +46,13 @@ func teamRead(status int) may {
 func teamWrite(status int) may {
 	m := teamRead(status)
 	m.viewer, m.member = 403, 403
+	return m
+}
+
+// adminsOnly is for those who run the installation, whatever else they are.
+func adminsOnly(status int) may {
+	m := own(403)
+	m.admin = status
 	return m
 }
 
@@ -79,6 +88,14 @@ var rights = map[string]may{
 	"clearRecord":  own(200),
 	"getStats":     own(200),
 	"getDashboard": own(200),
+
+	"getRedis":         adminsOnly(200),
+	"getCache":         adminsOnly(200),
+	"inspectCache":     adminsOnly(200),
+	"invalidateCache":  adminsOnly(200).with(func(s scene) any { return object{"tag": "team:" + s.team} }),
+	"listAlerts":       adminsOnly(200),
+	"acknowledgeAlert": adminsOnly(409), // there is none
+	"listAudit":        adminsOnly(200),
 
 	"listTeams":     own(200),
 	"createTeam":    own(201).with(func(scene) any { return object{"name": "Dock Crew"} }),
@@ -118,7 +135,7 @@ func TestEveryOperationIsForThoseInTheTableOnly(t *testing.T) {
 			}
 			for role, want := range map[string]int{
 				"anonymous": m.anonymous, "outsider": m.outsider, "viewer": m.viewer,
-				"member": m.member, "manager": m.manager, "owner": m.owner,
+				"member": m.member, "manager": m.manager, "owner": m.owner, "admin": cmp.Or(m.admin, m.outsider),
 			} {
 				t.Run(o.OperationID+"/"+role, func(t *testing.T) {
 					asker, s := w.scene(t, role)
@@ -152,6 +169,8 @@ func (w *world) scene(t *testing.T, role string) (*person, scene) {
 		asker = w.stranger(t)
 	case "outsider":
 		asker = w.join(t, "Outsider", "UTC")
+	case "admin":
+		asker = w.admin(t)
 	case "owner":
 	default:
 		asker = w.join(t, role, "UTC")
@@ -173,6 +192,8 @@ func (s scene) fill(method, path string) string {
 	switch {
 	case strings.HasSuffix(path, "/records"):
 		query = "?from=2026-11-01&to=2026-12-01"
+	case strings.HasSuffix(path, "/cache/inspect"):
+		query = "?namespace=user&key=" + s.victim
 	case strings.HasSuffix(path, "/records/{day}") && method == "delete":
 		query = "?client_op_id=" + op()
 	}

@@ -21,13 +21,8 @@ func (s *stack) openAlerts() error {
 	for name, measure := range s.redis.Signals() {
 		signals[name] = measure
 	}
-	node, err := os.Hostname()
-	if err != nil {
-		node = "this machine"
-	}
 	s.alerts, err = alert.New(alert.Config{
-		// Two services of one machine measure for themselves.
-		DB: s.db.SQL(), Node: node + "/" + s.name, Signals: signals, Sinks: sinks,
+		DB: s.db.SQL(), Node: s.node(), Signals: signals, Sinks: sinks,
 		Site: s.PublicURL, Log: s.log, Meter: s.telemetry.MeterProvider(),
 	})
 	if err != nil {
@@ -35,4 +30,14 @@ func (s *stack) openAlerts() error {
 	}
 	s.parts = append(s.parts, serve.Task("alerts", s.alerts.Run))
 	return nil
+}
+
+// node names this process for people: two services of one machine each measure
+// for themselves.
+func (s *stack) node() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "this machine"
+	}
+	return host + "/" + s.name
 }

@@ -5,6 +5,7 @@
 //	crewbeat realtime    the WebSockets, with PostgreSQL and Redis
 //	crewbeat migrate     bring the database's schema up to date
 //	crewbeat seed        add the demo team, unless it is there
+//	crewbeat admin       let somebody run the installation, or no more
 //	crewbeat backup      copy the data folder of the all-in-one, also while it runs
 //	crewbeat doctor      say what is wrong with the settings and what they name
 //	crewbeat traceview   show the traces that others send
@@ -61,6 +62,7 @@ func commands() []command {
 		{"realtime", "the WebSockets, with PostgreSQL and Redis", serveRealtime},
 		{"migrate", "bring the database's schema up to date", migrate},
 		{"seed", "add the demo team, unless it is there", seed},
+		{"admin", "let somebody run the installation, or no more", setAdmin},
 		{"backup", "copy the data folder of the all-in-one, also while it runs", backup},
 		{"doctor", "say what is wrong with the settings and what they name", doctor},
 		{"traceview", "show the traces that others send", serveTraces},

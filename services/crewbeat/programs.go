@@ -23,6 +23,7 @@ func (s *stack) openAPI() (*api.API, error) {
 	a, err := api.New(api.Config{
 		DB: s.db, Cache: s.cache, Sessions: s.sessions, Broker: s.broker, Redis: s.redis,
 		PublicURL: s.PublicURL, AllowedOrigins: s.Origins, TrustedProxies: s.TrustedProxies,
+		Alerts: s.alerts, Node: s.node(),
 		Limits: s.Limits, Secret: s.limitSecret(), Traces: s.traces != nil,
 		Log: s.log, Tracer: s.telemetry.TracerProvider(), Meter: s.telemetry.MeterProvider(), Version: versionText(),
 	})

@@ -68,7 +68,7 @@ func TestNoSecretReachesRedis(t *testing.T) {
 	habit := do(mira, 201, "POST", "/habits", m{"name": "Planted habit", "schedule": m{"type": "daily"}, "visibility": "named", "team_ids": []string{team}})["id"].(string)
 	for range 2 { // written, and then read from the cache
 		do(mira, 200, "PUT", "/habits/"+habit+"/records/"+me["today"].(string), m{"state": "done", "client_op_id": "op-planted-1"})
-		for _, path := range []string{"/me", "/habits", "/dashboard", "/teams", "/teams/" + team, "/teams/" + team + "/activity", "/me/sessions", "/habits/" + habit + "/stats"} {
+		for _, path := range []string{"/me", "/habits", "/dashboard", "/teams", "/teams/" + team, "/teams/" + team + "/activity", "/me/sessions", "/habits/" + habit + "/stats", "/admin/redis", "/admin/cache", "/admin/audit", "/admin/cache/inspect?namespace=user&key=" + me["id"].(string)} {
 			do(mira, 200, "GET", path, nil)
 		}
 	}

@@ -21,6 +21,128 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Alerts, those that fire first, then the newest */
+        get: operations["listAlerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/alerts/{id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say that you have seen an alert that fires */
+        post: operations["acknowledgeAlert"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who has done what as an admin, the newest first */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/cache": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the cache of the process that answers is */
+        get: operations["getCache"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/cache/inspect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What both tiers hold for a key; never the value */
+        get: operations["inspectCache"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/cache/invalidate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Drop what is cached, everywhere
+         * @description Noted in the audit log first. Nothing is lost by it: what was dropped is read from the database again.
+         */
+        post: operations["invalidateCache"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/redis": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How Redis is */
+        get: operations["getRedis"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/login": {
         parameters: {
             query?: never;
@@ -446,6 +568,304 @@ export interface components {
             /** @description Send as before for the next page; null at the end. */
             next_before: string | null;
         };
+        AdminAlerts: {
+            items: components["schemas"]["AlertAlert"][];
+            /** @description Whether anything is watched: only where there is a Redis. */
+            watching: boolean;
+        };
+        AdminAuditPage: {
+            items: components["schemas"]["AdminEntry"][];
+            /**
+             * Format: int64
+             * @description Ask for the entries before this one to read on; 0 at the end.
+             */
+            next: number;
+        };
+        AdminCache: {
+            /** Format: date-time */
+            at: string;
+            health: components["schemas"]["AdminCacheHealth"];
+            namespaces: components["schemas"]["AdminCacheNamespace"][];
+            /** @description The process that answers. Each has memory and a history of its own. */
+            node: string;
+            /**
+             * Format: int64
+             * @description Seconds between two samples.
+             */
+            sample_seconds: number;
+            /** @description The last hour at most, the oldest first. */
+            samples: components["schemas"]["AdminSample"][];
+            /** @description Since the process began; times in nanoseconds. */
+            stats: components["schemas"]["TieredStats"];
+        };
+        AdminCacheHealth: {
+            /** @description closed, half-open or open; empty without Redis. */
+            breaker: string;
+            /** @description Whether invalidations of other processes arrive. */
+            coherent: boolean;
+            /** Format: int64 */
+            failovers: number;
+            /**
+             * Format: int64
+             * @description Since the canary of the backplane was heard; 0 if never.
+             */
+            lag_ns: number;
+            /**
+             * Format: int64
+             * @description Writes that Redis has not been told of yet.
+             */
+            recovery_queue: number;
+            /** @description false: memory only, as set up. */
+            redis: boolean;
+            /** @enum {string} */
+            status: "healthy" | "degraded" | "down";
+        };
+        AdminCacheNamespace: {
+            /** Format: int32 */
+            codec: number;
+            /** @description What makes an entry go before its time. */
+            ends: string;
+            holds: string;
+            key: string;
+            /**
+             * @description What a key names.
+             * @example user id
+             */
+            key_names: string;
+            /** Format: int64 */
+            l1_ttl_ns: number;
+            name: string;
+            /** Format: int32 */
+            schema: number;
+            stats: components["schemas"]["TieredCacheStats"];
+            /** Format: int64 */
+            ttl_ns: number;
+            value: string;
+        };
+        AdminEntry: {
+            /** @example cache.invalidate */
+            action: string;
+            /** Format: date-time */
+            at: string;
+            /** @description More about it; never a value that was cached. */
+            detail: {
+                [key: string]: string;
+            };
+            ip?: string;
+            /**
+             * Format: int64
+             * @description Grows with each entry.
+             */
+            seq: number;
+            /**
+             * @description What it was done to.
+             * @example tag:team:018f
+             */
+            subject: string;
+            /** @description Missing if it was done on the server, by a command. */
+            user_id?: string;
+            user_name?: string;
+        };
+        AdminInvalidated: {
+            /**
+             * Format: int64
+             * @description Entries that were there; of a prefix only.
+             */
+            deleted?: number;
+            /**
+             * Format: int64
+             * @description Writes that Redis, being away, will be told of when it is back; 0 if it knows all.
+             */
+            recovery_queue: number;
+            /** @description As it stands in the audit log. */
+            subject: string;
+        };
+        AdminPool: {
+            /**
+             * Format: double
+             * @description Of a command.
+             */
+            average_ms: number;
+            /** Format: int64 */
+            commands: number;
+            /**
+             * Format: int64
+             * @description Of those, failed.
+             */
+            failed: number;
+            /** Format: int64 */
+            failed_commands: number;
+            /** Format: int64 */
+            idle: number;
+            /**
+             * Format: int64
+             * @description The most that it may open, by server.
+             */
+            max: number;
+            /**
+             * Format: int64
+             * @description Kept open though unused.
+             */
+            min: number;
+            /**
+             * Format: int64
+             * @description Ever opened or tried.
+             */
+            opened: number;
+            /**
+             * Format: int64
+             * @description Returns of Redis after a loss.
+             */
+            reconnected: number;
+            /**
+             * Format: int64
+             * @description Waits for a connection that were given up.
+             */
+            timeouts: number;
+            /** Format: int64 */
+            used: number;
+        };
+        AdminRedis: {
+            /** @description Host and port, without credentials. */
+            address: string;
+            /** Format: date-time */
+            at: string;
+            /** @description Why it cannot be used; empty while it can. */
+            cause: string;
+            /** @description What to check then. */
+            check: string;
+            /**
+             * Format: date-time
+             * @description The last look.
+             */
+            checked_at?: string;
+            /**
+             * Format: int64
+             * @description Failed looks in a row.
+             */
+            failures: number;
+            /** @description What GET /api/health/redis tells. */
+            health: components["schemas"]["RedisconnReport"];
+            /** @description The process that answers. Each has connections of its own. */
+            node: string;
+            pool: components["schemas"]["AdminPool"];
+            required: boolean;
+            /**
+             * Format: date-time
+             * @description When it came up or went down.
+             */
+            since?: string;
+            /**
+             * @description off: this installation needs none.
+             * @enum {string}
+             */
+            state: "up" | "down" | "off";
+            tls: boolean;
+        };
+        AdminSample: {
+            /** Format: date-time */
+            at: string;
+            /** @description closed, half-open or open; empty without Redis. */
+            breaker: string;
+            /** @description Whether invalidations of other processes arrive. */
+            coherent: boolean;
+            /**
+             * Format: int64
+             * @description In memory.
+             */
+            entries: number;
+            /**
+             * Format: int64
+             * @description Of them.
+             */
+            l1_bytes: number;
+            /**
+             * Format: int64
+             * @description Of the reads, those served by memory.
+             */
+            l1_hits: number;
+            /**
+             * Format: int64
+             * @description Of the reads, those served by Redis.
+             */
+            l2_hits: number;
+            /**
+             * Format: int64
+             * @description Since the canary of the backplane was heard; 0 without Redis.
+             */
+            lag_ns: number;
+            /** Format: int64 */
+            load_errors: number;
+            /**
+             * Format: int64
+             * @description Times that a value was made anew.
+             */
+            loads: number;
+            /** Format: int64 */
+            pool_idle: number;
+            /**
+             * Format: int64
+             * @description Connections in use.
+             */
+            pool_used: number;
+            /**
+             * Format: int64
+             * @description Reads of the cache since the sample before.
+             */
+            reads: number;
+            /**
+             * Format: int64
+             * @description Memory that Redis uses; 0 if it did not say.
+             */
+            redis_bytes: number;
+            redis_up: boolean;
+            /**
+             * Format: int64
+             * @description Reads served past their time because nothing newer was to be had.
+             */
+            stale: number;
+        };
+        AlertAlert: {
+            /** Format: date-time */
+            acked_at: string | null;
+            acked_by?: string;
+            advice: string;
+            id: string;
+            /** Format: date-time */
+            last_bad_at: string;
+            name: string;
+            /** Format: date-time */
+            notified_at: string | null;
+            /** Format: date-time */
+            resolved_at: string | null;
+            severity: string;
+            /** Format: date-time */
+            started_at: string;
+            subject?: string;
+            summary: string;
+            /** Format: double */
+            threshold: number;
+            /** Format: double */
+            value: number;
+        };
+        CacheInvalidation: {
+            /** @description The whole namespace. */
+            all?: boolean;
+            /** @description One entry of the namespace. */
+            key?: string;
+            /**
+             * @description As in GET /admin/cache.
+             * @example dashboard
+             */
+            namespace?: string;
+            /** @description Entries of the namespace whose keys begin with it. Slow: it looks at all keys of Redis. */
+            prefix?: string;
+            /**
+             * @description Every entry with it, in any namespace.
+             * @example team:018f3c1e-6b1d-7c3a-9d2e-5b7f0a1c2d3e
+             */
+            tag?: string;
+        };
         Habit: {
             /** Format: date-time */
             archived_at: string | null;
@@ -785,6 +1205,73 @@ export interface components {
             /** Format: double */
             strength: number;
         };
+        RedisconnReport: {
+            details: components["schemas"]["RedisconnReportDetails"];
+            metrics: components["schemas"]["RedisconnReportMetrics"];
+            service: string;
+            status: string;
+            /** Format: date-time */
+            timestamp: string;
+        };
+        RedisconnReportDetails: {
+            connectivity: boolean;
+            error?: string;
+            /** Format: int64 */
+            failures: number;
+            mode?: string;
+            operations?: components["schemas"]["RedisconnReportOperations"];
+            ping: boolean;
+            required: boolean;
+            /** Format: date-time */
+            since?: string;
+            version?: string;
+        };
+        RedisconnReportMemory: {
+            /** Format: int64 */
+            max_bytes: number;
+            /** Format: double */
+            usage_percent?: number;
+            /** Format: int64 */
+            used_bytes: number;
+        };
+        RedisconnReportMetrics: {
+            /** Format: int64 */
+            active_connections: number;
+            /** Format: double */
+            average_ms: number;
+            /** Format: int64 */
+            commands: number;
+            /** Format: int64 */
+            connected_clients?: number;
+            /** Format: double */
+            del_ms?: number;
+            /** Format: int64 */
+            failed_commands: number;
+            /** Format: int64 */
+            failed_connections: number;
+            /** Format: double */
+            get_ms?: number;
+            /** Format: int64 */
+            idle_connections: number;
+            memory_usage?: components["schemas"]["RedisconnReportMemory"];
+            /** Format: double */
+            ping_ms?: number;
+            /** Format: int64 */
+            pool_timeouts: number;
+            /** Format: int64 */
+            reconnections: number;
+            /** Format: double */
+            set_ms?: number;
+            /** Format: int64 */
+            total_connections: number;
+            /** Format: double */
+            total_ms?: number;
+        };
+        RedisconnReportOperations: {
+            del: boolean;
+            get: boolean;
+            set: boolean;
+        };
         Registration: {
             /**
              * @description Used to sign in; upper and lower case are the same.
@@ -928,6 +1415,220 @@ export interface components {
             role: "owner" | "manager" | "member" | "viewer";
             team: components["schemas"]["Team"];
         };
+        TieredCacheStats: {
+            /** Format: int64 */
+            coalesced: number;
+            /** Format: int64 */
+            corrupt: number;
+            /** Format: int64 */
+            corrupt_codec: number;
+            /** Format: int64 */
+            corrupt_damaged: number;
+            /** Format: int64 */
+            corrupt_foreign: number;
+            /** Format: int64 */
+            corrupt_future: number;
+            /** Format: int64 */
+            corrupt_schema: number;
+            /** Format: int64 */
+            corrupt_value: number;
+            /** Format: int64 */
+            entries: number;
+            /** Format: int64 */
+            fenced: number;
+            /** Format: int64 */
+            invalidations: number;
+            /** Format: int64 */
+            l1_bytes: number;
+            /** Format: int64 */
+            l1_evicted: number;
+            /** Format: int64 */
+            l1_hits: number;
+            /** Format: int64 */
+            l1_misses: number;
+            /** Format: int64 */
+            l2_hits: number;
+            /** Format: int64 */
+            l2_misses: number;
+            /** Format: int64 */
+            load_errors: number;
+            /** Format: int64 */
+            load_time_ns: number;
+            /** Format: int64 */
+            loads: number;
+            /** Format: int64 */
+            refreshes: number;
+            /** Format: int64 */
+            revalidated: number;
+            /** Format: int64 */
+            stale: number;
+            /** Format: int64 */
+            timeouts: number;
+        };
+        TieredInspection: {
+            /** Format: date-time */
+            at: string;
+            breaker?: string;
+            coherent: boolean;
+            key: string;
+            l1: components["schemas"]["TieredL1Entry"];
+            l2: components["schemas"]["TieredL2Entry"];
+            lease?: components["schemas"]["TieredLease"];
+            load: boolean;
+            namespace: string;
+            /** Format: int64 */
+            pending?: number;
+            stale: boolean;
+            verdict: string;
+            why: string;
+        };
+        TieredL1Entry: {
+            /** Format: int64 */
+            age_ns?: number;
+            /** Format: int64 */
+            bytes?: number;
+            due: boolean;
+            /** Format: date-time */
+            expires?: string;
+            /** Format: date-time */
+            hard_expiry?: string;
+            in_l2: boolean;
+            negative: boolean;
+            present: boolean;
+            servable: boolean;
+            /** Format: date-time */
+            soft_expiry?: string;
+            suspect: boolean;
+            tags?: components["schemas"]["TieredTagState"][];
+            /** Format: int64 */
+            version?: number;
+            why?: string;
+        };
+        TieredL2Entry: {
+            /** Format: int64 */
+            age_ns?: number;
+            /** Format: int32 */
+            codec?: number;
+            compression?: string;
+            corrupt?: string;
+            error?: string;
+            etag?: string;
+            /** Format: date-time */
+            hard_expiry?: string;
+            /** Format: int64 */
+            load_cost_ns?: number;
+            negative: boolean;
+            /** Format: int64 */
+            packed_size?: number;
+            present: boolean;
+            /** Format: int64 */
+            raw_size?: number;
+            /** Format: int32 */
+            schema?: number;
+            servable: boolean;
+            /** Format: int64 */
+            size?: number;
+            /** Format: date-time */
+            soft_expiry?: string;
+            tags?: components["schemas"]["TieredTagState"][];
+            tombstone: boolean;
+            /** Format: int64 */
+            ttl_ns?: number;
+            /** Format: int64 */
+            version?: number;
+            why?: string;
+        };
+        TieredLease: {
+            /** Format: int64 */
+            left_ns: number;
+            /** Format: int64 */
+            token: number;
+        };
+        TieredStats: {
+            breaker: string;
+            /** Format: int64 */
+            breaker_opened: number;
+            /** Format: int64 */
+            coalesced: number;
+            /** Format: int64 */
+            corrupt: number;
+            /** Format: int64 */
+            corrupt_codec: number;
+            /** Format: int64 */
+            corrupt_damaged: number;
+            /** Format: int64 */
+            corrupt_foreign: number;
+            /** Format: int64 */
+            corrupt_future: number;
+            /** Format: int64 */
+            corrupt_schema: number;
+            /** Format: int64 */
+            corrupt_value: number;
+            /** Format: int64 */
+            entries: number;
+            /** Format: int64 */
+            failovers: number;
+            /** Format: int64 */
+            fenced: number;
+            /** Format: int64 */
+            gaps: number;
+            /** Format: int64 */
+            hook_panics: number;
+            /** Format: int64 */
+            hooks_dropped: number;
+            /** Format: int64 */
+            invalidations: number;
+            /** Format: int64 */
+            l1_bytes: number;
+            /** Format: int64 */
+            l1_capacity_bytes: number;
+            /** Format: int64 */
+            l1_evicted: number;
+            /** Format: int64 */
+            l1_hits: number;
+            /** Format: int64 */
+            l1_misses: number;
+            /** Format: int64 */
+            l2_hits: number;
+            /** Format: int64 */
+            l2_misses: number;
+            /** Format: int64 */
+            lag_ns: number;
+            /** Format: int64 */
+            load_errors: number;
+            /** Format: int64 */
+            load_time_ns: number;
+            /** Format: int64 */
+            loads: number;
+            /** Format: int64 */
+            messages: number;
+            /** Format: int64 */
+            queue: number;
+            /** Format: int64 */
+            queued: number;
+            /** Format: int64 */
+            recovery_queue: number;
+            /** Format: int64 */
+            refreshes: number;
+            /** Format: int64 */
+            replayed: number;
+            /** Format: int64 */
+            revalidated: number;
+            /** Format: int64 */
+            stale: number;
+            /** Format: int64 */
+            tag_invalidations: number;
+            /** Format: int64 */
+            timeouts: number;
+        };
+        TieredTagState: {
+            /** Format: int64 */
+            current: number;
+            /** Format: int64 */
+            stored: number;
+            tag: string;
+            valid: boolean;
+        };
         User: {
             /** Format: date-time */
             created_at: string;
@@ -1037,6 +1738,530 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listAlerts: {
+        parameters: {
+            query?: {
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminAlerts"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    acknowledgeAlert: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listAudit: {
+        parameters: {
+            query?: {
+                limit?: number;
+                /** @description Entries before this one: next of the page before. */
+                before?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminAuditPage"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getCache: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminCache"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    inspectCache: {
+        parameters: {
+            query: {
+                /** @description As in GET /admin/cache. */
+                namespace: string;
+                /** @description What key_names of the namespace says. */
+                key: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TieredInspection"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    invalidateCache: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CacheInvalidation"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminInvalidated"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getRedis: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminRedis"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

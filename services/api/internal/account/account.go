@@ -38,6 +38,13 @@ type Store interface {
 	// CreateUser adds u with the hash of its password; ErrEmailTaken if
 	// another account has the address (compared without case).
 	CreateUser(ctx context.Context, u User, passwordHash string) error
+	// RegisterUser is CreateUser, and makes the first account of an
+	// installation its admin: of any number at once exactly one. It returns u
+	// as stored.
+	RegisterUser(ctx context.Context, u User, passwordHash string) (User, error)
+	// SetAdmin says whether a user may run the installation, notes it in the
+	// audit log, and ends all sessions of the user.
+	SetAdmin(ctx context.Context, id string, isAdmin bool) error
 	User(ctx context.Context, id string) (User, error)
 	// UserByEmail returns the user and the hash of the password.
 	UserByEmail(ctx context.Context, email string) (User, string, error)

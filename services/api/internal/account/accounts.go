@@ -67,7 +67,7 @@ type Registration struct {
 	ID       string // chosen by seeds; made if empty
 }
 
-// Register makes an account. An address that is taken is reported as
+// Register makes an account; the first of an installation is its admin. An address that is taken is reported as
 // [ErrEmailTaken].
 func (as *Accounts) Register(ctx context.Context, r Registration) (User, error) {
 	email, err := cleanEmail(r.Email)
@@ -96,7 +96,7 @@ func (as *Accounts) Register(ctx context.Context, r Registration) (User, error) 
 		ID: r.ID, Email: email, Name: name, TZ: r.TZ, WeekStart: time.Monday, Locale: "en",
 		Version: 1, CreatedAt: now, UpdatedAt: now,
 	}
-	if err := as.store.CreateUser(ctx, u, hash); err != nil {
+	if u, err = as.store.RegisterUser(ctx, u, hash); err != nil {
 		return User{}, fmt.Errorf("create user: %w", err)
 	}
 	return u, nil
@@ -126,7 +126,20 @@ func (as *Accounts) Authenticate(ctx context.Context, email, password string) (U
 	if unknown || !ok {
 		return User{}, ErrCredentials
 	}
+	// What was changed by a command, which cannot reach this process's memory,
+	// is seen from the next sign-in on.
+	_ = as.cache.Delete(ctx, u.ID)
 	return u, nil
+}
+
+// Admin reports whether a user may run the installation; not by the cache,
+// since a right that was taken must not live on in it.
+func (as *Accounts) Admin(ctx context.Context, id string) (bool, error) {
+	u, err := as.store.User(ctx, id)
+	if err != nil {
+		return false, fmt.Errorf("read rights of user %s: %w", id, err)
+	}
+	return u.IsAdmin, nil
 }
 
 // User returns a user, perhaps from the cache.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/team"
 	"github.com/crewbeat/crewbeat/services/internal/event"
@@ -34,6 +37,7 @@ type Config struct {
 	Accounts *account.Accounts
 	Habits   *habit.Habits
 	Teams    *team.Teams
+	Admin    *admin.Panel
 	Sessions *session.Sessions
 
 	// Position tells where a channel of events stands; nil, or an error, and
@@ -144,12 +148,14 @@ func build(c Config) (*server, *gin.Engine, error) {
 	s.records()
 	s.teams()
 	s.invites()
+	s.admin()
 	s.health()
 	return s, engine, nil
 }
 
 func (s *server) document() huma.Config {
 	c := huma.DefaultConfig("Crewbeat", "1")
+	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", nameSchema)
 	c.CreateHooks = nil // no $schema links made of the Host header
 	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", ""
 	c.RejectUnknownQueryParameters = true
@@ -165,9 +171,24 @@ func (s *server) document() huma.Config {
 		{Name: "account", Description: "Registration, sign-in, and one's own account."},
 		{Name: "habits", Description: "Habits and what is recorded for them."},
 		{Name: "teams", Description: "Teams, their members and their feed."},
+		{Name: "admin", Description: "Redis, the cache, alerts and the audit log, for those who run the installation."},
 		{Name: "health", Description: "How the parts are."},
 	}
 	return c
+}
+
+// nameSchema names the schema of a type: as the type, behind the name of its
+// package if that is not this one.
+func nameSchema(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	pkg := path.Base(t.PkgPath())
+	if pkg == "." || pkg == "httpapi" {
+		return name
+	}
+	return strings.ToUpper(pkg[:1]) + pkg[1:] + name
 }
 
 func (s *server) spec() ([]byte, error) {
@@ -190,6 +211,7 @@ type op struct {
 	doc     string
 	status  int   // of success; 0 is 200
 	open    bool  // needs no session
+	admin   bool  // for those who run the installation only
 	limit   limit // what a call counts as
 	errors  []int // statuses beyond the ones that every operation has
 }
@@ -205,7 +227,10 @@ func register[I, O any](s *server, o op, handle func(context.Context, *I) (*O, e
 		OperationID: o.id, Method: method, Path: path,
 		Summary: o.summary, Description: o.doc, Tags: []string{o.tag},
 		DefaultStatus: o.status, MaxBodyBytes: maxBody, Errors: o.errors,
-		Metadata: map[string]any{"limit": o.limit},
+		Metadata: map[string]any{"limit": o.limit, "admin": o.admin},
+	}
+	if o.admin && method == http.MethodGet {
+		h.Errors = append(h.Errors, http.StatusForbidden)
 	}
 	if !o.open {
 		h.Security = signedIn

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/team"
@@ -78,6 +79,9 @@ var kinds = []kind{
 	{http.StatusUnprocessableEntity, "operation-reused", "The operation id was used before", habit.ErrOpReused, "this client_op_id belongs to another change: make a new id for every change, and repeat one only to retry the same change"},
 	{http.StatusNotFound, "invite-invalid", "The invitation does not work", team.ErrInvite, "this invitation is unknown, expired or revoked: ask the team for a new link"},
 	{http.StatusConflict, "last-owner", "A team needs an owner", team.ErrLastOwner, "this is the team's only owner: make somebody else an owner first"},
+	{http.StatusForbidden, "admins-only", "For admins only", errAdminsOnly, "only those who run this installation may do this: `crewbeat admin --email ADDRESS` on the server makes somebody one"},
+	{http.StatusConflict, "alert-settled", "There is no alert to acknowledge", admin.ErrSettled, "no alert of this id fires and waits for somebody: read the list again"},
+	{http.StatusServiceUnavailable, "invalidation-incomplete", "Not all was invalidated", admin.ErrIncomplete, "Redis failed before all was done; this server's memory has none of it any more: send the same again once Redis is back"},
 	{http.StatusForbidden, "forbidden", "Not allowed", fault.ErrForbidden, "your role does not allow this: ask an owner of the team"},
 	{http.StatusNotFound, "not-found", "Not found", fault.ErrNotFound, "there is nothing here, or it is not yours to see: check the address"},
 	{http.StatusPreconditionFailed, "stale", "It has changed meanwhile", fault.ErrStale, "somebody changed it since you read it: read it again and send its ETag as If-Match"},
@@ -101,6 +105,8 @@ var (
 	errIfMatch = errors.New("no If-Match header")
 	errOrigin  = errors.New("cross-origin request refused")
 	errQuota   = errors.New("quota exceeded")
+
+	errAdminsOnly = errors.New("the asker is no admin")
 )
 
 // problem turns any error into what the asker is told. What is not in the

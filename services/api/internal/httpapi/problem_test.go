@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/httpapi"
@@ -47,6 +48,8 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 		code   string
 	}{
 		{fault.ErrNotFound, 404, "not-found"},
+		{fmt.Errorf("x: %w", admin.ErrSettled), 409, "alert-settled"},
+		{fmt.Errorf("x: %w", admin.ErrIncomplete), 503, "invalidation-incomplete"},
 		{fault.ErrForbidden, 403, "forbidden"},
 		{fault.ErrStale, 412, "stale"},
 		{fault.ErrConflict, 409, "conflict"},

@@ -50,6 +50,9 @@ func (s *server) signedIn(c huma.Context, next func(huma.Context)) {
 	case err == nil:
 		err = take(ctx, s.limits.user, a.user.ID)
 	}
+	if err == nil && c.Operation().Metadata["admin"] == true {
+		err = s.mayRun(ctx, a.user.ID)
+	}
 	if err != nil {
 		s.refuse(c, err)
 		return
@@ -57,6 +60,15 @@ func (s *server) signedIn(c huma.Context, next func(huma.Context)) {
 	// Answers belong to one person: no shared cache may keep them.
 	c.SetHeader("Cache-Control", "private, no-store")
 	next(huma.WithValue(c, askerKey{}, a))
+}
+
+// mayRun refuses who is no admin.
+func (s *server) mayRun(ctx context.Context, userID string) error {
+	isAdmin, err := s.Accounts.Admin(ctx, userID)
+	if err == nil && !isAdmin {
+		return errAdminsOnly
+	}
+	return err
 }
 
 // find returns who asks, and the cookie to send along: a session that is used

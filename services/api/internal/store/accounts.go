@@ -9,6 +9,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
@@ -65,6 +66,57 @@ func (a accounts) CreateUser(ctx context.Context, u account.User, passwordHash s
 			return account.ErrEmailTaken
 		}
 		return nil
+	})
+}
+
+// firstAccount is the advisory lock of PostgreSQL that registrations take
+// while there is no account.
+const firstAccount = 0x66697273
+
+func (a accounts) RegisterUser(ctx context.Context, u account.User, passwordHash string) (account.User, error) {
+	err := a.s.db.Transact(ctx, func(ctx context.Context, tx bun.Tx) error {
+		some := func() (bool, error) { return tx.NewSelect().Model((*userRow)(nil)).Exists(ctx) }
+		others, err := some()
+		if err == nil && !others && a.s.db.Dialect() == db.Postgres {
+			// Of two first ones the second waits for the first.
+			if _, err = tx.ExecContext(ctx, "SELECT pg_advisory_xact_lock(?)", firstAccount); err == nil {
+				others, err = some()
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("look for other accounts: %w", err)
+		}
+		u.IsAdmin = !others
+		return a.CreateUser(ctx, u, passwordHash)
+	})
+	return u, err
+}
+
+func (a accounts) SetAdmin(ctx context.Context, id string, isAdmin bool) error {
+	return a.s.change(ctx, func(ctx context.Context, t *tx) error {
+		now := a.s.now()
+		n, err := affected(t.bun.NewUpdate().Model((*userRow)(nil)).
+			Set("is_admin = ?", isAdmin).Set("version = version + 1").Set("updated_at = ?", now.UnixMilli()).
+			Where("id = ?", id).Exec(ctx))
+		if err == nil && n == 0 {
+			err = fault.ErrNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("set admin of user %s: %w", id, err)
+		}
+		// A right is never carried by a sign-in from before.
+		if _, err := t.bun.ExecContext(ctx, "UPDATE sessions SET revoked_at = ? WHERE user_id = ? AND revoked_at IS NULL", now.UnixMilli(), id); err != nil {
+			return fmt.Errorf("end the sessions of user %s: %w", id, err)
+		}
+		action := "admin.revoke"
+		if isAdmin {
+			action = "admin.grant"
+		}
+		row, err := rowOfEntry(admin.Entry{At: now, Action: action, Subject: "user:" + id})
+		if err != nil {
+			return err
+		}
+		return insertEntry(ctx, t.bun, row)
 	})
 }
 

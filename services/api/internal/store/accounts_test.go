@@ -82,3 +82,21 @@ func TestThePasswordIsChangedOfOneUser(t *testing.T) {
 		wantError(t, f.Accounts().SetPasswordHash(t.Context(), "nobody", "new"), fault.ErrNotFound)
 	})
 }
+
+func TestARightComesWithANoteAndEndsSessions(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		mira := f.user(t, "mira")
+		if err := f.Accounts().SetAdmin(t.Context(), mira.ID, true); err != nil {
+			t.Fatal(err)
+		}
+		got, err := f.Accounts().User(t.Context(), mira.ID)
+		if err != nil || !got.IsAdmin || got.Version != mira.Version+1 {
+			t.Errorf("saved as %+v, %v", got, err)
+		}
+		wantError(t, f.Accounts().SetAdmin(t.Context(), "nobody", true), fault.ErrNotFound)
+		log, err := f.Audit().Entries(t.Context(), 0, 10)
+		if err != nil || len(log) != 1 || log[0].Action != "admin.grant" || log[0].Subject != "user:"+mira.ID || log[0].UserID != "" {
+			t.Errorf("audit log = %+v, %v", log, err)
+		}
+	})
+}

@@ -1,4 +1,4 @@
-// Package store keeps accounts, habits and teams in PostgreSQL or SQLite, from
+// Package store keeps accounts, habits, teams and the audit log in PostgreSQL or SQLite, from
 // one source, and the events about them in an outbox beside them.
 //
 // # Guarantees
@@ -21,6 +21,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/account"
+	"github.com/crewbeat/crewbeat/services/api/internal/admin"
 	"github.com/crewbeat/crewbeat/services/api/internal/fault"
 	"github.com/crewbeat/crewbeat/services/api/internal/habit"
 	"github.com/crewbeat/crewbeat/services/api/internal/team"
@@ -59,6 +60,9 @@ func (s *Store) Habits() habit.Store { return habits{s} }
 
 // Teams returns the store of teams, memberships, invitations and feeds.
 func (s *Store) Teams() team.Store { return teams{s} }
+
+// Audit returns the log of what those who run the installation have done.
+func (s *Store) Audit() admin.Audit { return audit{s} }
 
 // Outbox returns the table of events to be published.
 func (s *Store) Outbox() event.Outbox { return outbox{s} }
