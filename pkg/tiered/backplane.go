@@ -18,6 +18,10 @@ import (
 // when a connection breaks, and nothing stale is served either.
 //
 // The canary finds what no error tells; see canary.go.
+//
+// With the backplane Off the epoch is 0, which every entry has then, and nobody
+// listens; the beat goes on without being heard, to find out that Redis is back
+// or has another master. What Tracking adds is in track.go.
 const (
 	beatEvery    = time.Second
 	canaryWindow = 2500 * time.Millisecond
@@ -28,12 +32,24 @@ const (
 // store may be missing messages, which matches no epoch. Without a memory tier
 // nothing is taken from memory, not even the versions of tags: then Redis alone
 // decides, and not even a message's latency is between a write and its readers.
+// It is 0 as well if nobody listens: memory is then believed until its L1 TTL,
+// but nothing else is.
 func (s *Store) coherent() uint64 {
 	if e := s.epoch.Load(); e%2 == 0 && s.l1 != nil {
 		return e
 	}
 	return 0
 }
+
+// listening reports whether invalidations of other processes arrive.
+func (s *Store) listening() bool {
+	e := s.epoch.Load()
+	return e != 0 && e%2 == 0
+}
+
+// deaf reports that what other processes write while this one reads or loads is
+// to be found out from Redis alone.
+func (s *Store) deaf() bool { return s.l2 != nil && (s.l1 == nil || s.plane == Off) }
 
 // setCoherent is called by the one goroutine that listens.
 func (s *Store) setCoherent(ok bool) {
@@ -49,6 +65,7 @@ func (s *Store) setCoherent(ok bool) {
 // listen keeps the subscription up until ctx ends.
 func (s *Store) listen(ctx context.Context) {
 	wait := 10 * time.Millisecond
+	refused := false
 	for {
 		began := time.Now()
 		err := s.subscribe(ctx)
@@ -60,6 +77,9 @@ func (s *Store) listen(ctx context.Context) {
 		if time.Since(began) > canaryWindow {
 			wait = 10 * time.Millisecond // it had worked
 			s.log.WarnContext(ctx, "cache backplane lost", slog.Any("error", err))
+		} else if isReply(err) && !refused {
+			refused = true
+			s.log.WarnContext(ctx, "redis refuses the cache backplane: every read of memory asks redis first", slog.Any("error", err))
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		select {
@@ -75,12 +95,16 @@ func (s *Store) listen(ctx context.Context) {
 // subscribe receives until the subscription fails. It has its own receive loop
 // because PubSub.Channel drops messages when its buffer is full.
 func (s *Store) subscribe(ctx context.Context) error {
-	own := s.l2.channel + ":" + s.l2.origin
-	sub := s.l2.c.Subscribe(ctx)
+	own := s.l2.own()
+	subscribe, channels := s.l2.c.Subscribe, []string{s.l2.channel, own}
+	if s.tracker != nil {
+		subscribe, channels = s.tracker.c.Subscribe, append(channels, trackChannel)
+	}
+	sub := subscribe(ctx)
 	hangUp := func() { _ = sub.Close() } // it may have hung up already
 	defer hangUp()
 	defer context.AfterFunc(ctx, hangUp)() // receiving ignores ctx
-	if err := sub.Subscribe(ctx, s.l2.channel, own); err != nil {
+	if err := sub.Subscribe(ctx, channels...); err != nil {
 		return err
 	}
 	confirmed := 0
@@ -91,6 +115,10 @@ func (s *Store) subscribe(ctx context.Context) error {
 			return ear.silence()
 		}
 		m, err := sub.ReceiveTimeout(ctx, left)
+		if s.tracker != nil && isFlush(err) {
+			s.flushed()
+			continue
+		}
 		if err != nil {
 			if ctx.Err() == nil && time.Until(ear.due) <= 0 {
 				err = ear.silence()
@@ -99,18 +127,21 @@ func (s *Store) subscribe(ctx context.Context) error {
 		}
 		switch m := m.(type) {
 		case *redis.Subscription:
-			if confirmed++; confirmed == 2 {
+			if confirmed++; confirmed == len(channels) {
 				s.beatNow() // what comes back proves that messages do
 			}
 		case *redis.Message:
-			if m.Channel == own {
-				if ear.hear(m.Payload) && confirmed >= 2 {
+			switch m.Channel {
+			case own:
+				if ear.hear(m.Payload) && confirmed >= len(channels) {
 					s.setCoherent(true)
 					s.firstContact()
 				}
-				continue
+			case trackChannel:
+				s.reported(m.PayloadSlice)
+			default:
+				s.receive(m.Payload)
 			}
-			s.receive(m.Payload)
 		}
 	}
 }

@@ -242,7 +242,7 @@ func (c *Cache[K, V]) readBatch(ctx context.Context, g *group, own []*seat[K, V]
 		default:
 			f.it, r, f.err = answers[i].it, answers[i].r, answers[i].err
 			c.verdict(s, &answers[i])
-			f.unsure = f.it != nil && c.s.l1 == nil
+			f.unsure = f.it != nil && c.s.deaf()
 			if f.it == nil && f.err == nil {
 				f.err = ErrMiss
 			}

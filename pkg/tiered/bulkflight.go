@@ -205,7 +205,7 @@ func (b *bulk[K, V]) take(s *seat[K, V], a *answer[K, V], epoch uint64) {
 		s.f.reconsider(a.r, a.unwanted, epoch)
 		s.unwanted = a.unwanted
 	default:
-		s.f.unsure = b.c.s.l1 == nil
+		s.f.unsure = b.c.s.deaf()
 		b.c.keep(s.hash, s.f, a.r, &b.o)
 		b.land(s, a.it, nil)
 	}
@@ -492,7 +492,7 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 		}
 		s.f.lease = 0
 		refused[s] = n != 1
-		s.f.unsure = n != 1 || c.s.l1 == nil
+		s.f.unsure, s.f.filled = n != 1 || c.s.deaf(), n == 1
 	}
 	for _, s := range rest {
 		if refused[s] {

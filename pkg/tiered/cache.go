@@ -355,7 +355,9 @@ func (c *Cache[K, V]) putSet(st *stripe, h uint64, it *item[K, V], p *placement,
 		c.s.l1.drop(h, version)
 		return
 	}
-	c.s.l1.put(h, c.record(it, p, version, inL2))
+	r := c.record(it, p, version, inL2)
+	c.s.l1.put(h, r)
+	c.verify(h, r)
 }
 
 // forget drops the key from memory as of version, 0 if it is not known yet, and

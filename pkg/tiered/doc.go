@@ -25,7 +25,7 @@
 //     latency. With a subscription that broke: none beyond the time it takes
 //     to notice, because every read of memory then asks Redis by one header
 //     read. With one that is silently dead: at most 2.5 s, the canary's
-//     window. With Redis away: the L1TTL.
+//     window. With Redis away: the L1TTL. See Backplanes below for the others.
 //   - Expiry. Nothing is served past its TTL, nor from memory past its L1TTL,
 //     nor from memory longer than Redis would have kept it; but with [FailSafe]
 //     GetOrLoad may serve what is up to its max past the TTL, when the loader
@@ -134,6 +134,28 @@
 // the same field wins, and in between another process's newer one can lose. Fields
 // that only one of them wrote are never lost. Loads that do not go through
 // [WriteBehind.Loader] do not see what is queued once it has left the cache.
+//
+// # Backplanes
+//
+// How old what memory serves may be, counted from another's change of the key,
+// by what [WithBackplane] says:
+//
+//	                                    PubSub     Tracking           Off
+//	write of another store              a message  a message          L1TTL
+//	DEL, SET, EXPIRE by other programs  L1TTL      a message          L1TTL
+//	the same right after an own write   L1TTL      200 ms             L1TTL
+//	eviction by Redis, FLUSHALL         L1TTL      a message          L1TTL
+//	eviction or DEL of a tag            L1TTL      200 ms             L1TTL
+//	the connection is silently dead     2.5 s      2.5 s              L1TTL
+//	Redis is away                       L1TTL      L1TTL              L1TTL
+//	cost of an own write                -          1 header read      -
+//	cost of a key that anybody changes  -          1 key in a message -
+//	cost of each read of Redis, load
+//	and Set                             -          -                  1 round trip
+//
+// A message takes about a round trip; the 200 ms and the header read are in the
+// background. What this process itself writes it serves at once, in each of them.
+// A foreign EXPIRE counts when Redis drops the key.
 //
 // # Values
 //

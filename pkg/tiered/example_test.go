@@ -289,3 +289,23 @@ func ExampleCache_GetMany() {
 	// <nil>
 	// map[1:Mira 2:Jon] <nil>
 }
+
+// What other programs do to the keys in Redis reaches memory too.
+func ExampleWithBackplane() {
+	ctx := context.Background()
+	client := redis.NewClient(shared.Options())
+	defer client.Close()
+	store, _ := tiered.Open(ctx, tiered.WithRedis(client), tiered.WithPrefix("shop"), tiered.WithBackplane(tiered.Tracking))
+	defer store.Close(ctx)
+	prices, _ := tiered.New[string, int](store, "prices", tiered.WithDefaults(tiered.L1TTL(time.Hour)))
+
+	_ = prices.Set(ctx, "tea", 3)
+	client.Del(ctx, "shop:{prices:tea}") // redis-cli, or a program in another language
+	for {
+		if _, err := prices.Get(ctx, "tea"); errors.Is(err, tiered.ErrMiss) {
+			fmt.Println("gone from memory")
+			return
+		}
+	}
+	// Output: gone from memory
+}

@@ -123,7 +123,9 @@ func (c *Cache[K, V]) expireHere(h uint64, key K, o *entryConfig, ttl time.Durat
 		p.epoch = r.epoch.Load()
 	}
 	p.expire(c.s, o, ttl, time.Duration(r.hard-r.soft))
-	c.s.l1.put(h, c.record(it, &p, version, inL2))
+	kept := c.record(it, &p, version, inL2)
+	c.s.l1.put(h, kept)
+	c.verify(h, kept)
 	return true
 }
 

@@ -37,6 +37,8 @@ type flight[K Key, V any] struct {
 	began   time.Time
 	shut    bool        // stripe's lock: nobody joins
 	landed  bool        // stripe's lock
+	doubted bool        // stripe's lock: somebody, perhaps this process, has changed the key in Redis
+	filled  bool        // Redis has stored what it brings; flight's goroutine only
 	prior   *item[K, V] // what a refresh replaces; flight's goroutine only
 	early   bool        // it renews what is fresh still; flight's goroutine only
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
@@ -302,6 +304,12 @@ func (c *Cache[K, V]) keepLocked(h uint64, f *flight[K, V], r *record, o *entryC
 	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
 		c.m.fenced.Add(1)
 	case c.s.l1 != nil && !o.skipL1:
+		if c.s.tracker != nil && !f.filled && (f.doubted || f.spoilt != 0) {
+			r.epoch.Store(0) // what is spoilt is not told any more
+		}
 		c.s.l1.put(h, r)
+		if f.filled {
+			c.verify(h, r) // the report of the fill is there already, or is to come
+		}
 	}
 }

@@ -120,7 +120,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 		defer done()
 	}
 	// Until Redis has stored it, nothing says that no other node has written.
-	f.unsure = f.unsure || c.s.l1 == nil && c.s.l2 != nil && !o.skipL2
+	f.unsure = f.unsure || c.s.deaf() && !o.skipL2
 	p := c.place(ctx, o, o.ttl)
 	f.refs.Store(&p)
 
@@ -148,7 +148,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl+p.grace)
 			if ferr == nil {
 				f.lease = 0
-				f.unsure = !stored || c.s.l1 == nil
+				f.unsure, f.filled = !stored || c.s.deaf(), stored
 				if !stored {
 					c.m.fenced.Add(1)
 					return it, err
@@ -187,7 +187,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			}
 			if it != nil {
 				c.m.l2Hits.Add(1)
-				f.unsure = c.s.l1 == nil
+				f.unsure = c.s.deaf()
 				c.keep(h, f, r, o)
 				return it, 0, nil
 			}

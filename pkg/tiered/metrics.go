@@ -21,6 +21,7 @@ import (
 type metrics struct {
 	tagInvalidations, received atomic.Uint64
 	gaps                       atomic.Uint64
+	tracked, checks            atomic.Uint64
 	opened, failovers          atomic.Uint64
 	replayed                   atomic.Uint64
 	queued                     atomic.Uint64
@@ -96,6 +97,8 @@ func (s *Store) readings() []reading {
 	all := []reading{
 		{name: "tiered.tag.invalidations", unit: "{tag}", help: "Tags invalidated by this process.", read: count(&m.tagInvalidations)},
 		{name: "tiered.messages", unit: "{message}", help: "Invalidations received from other processes.", read: count(&m.received)},
+		{name: "tiered.tracked", unit: "{key}", help: "Keys that Redis reported as changed, by whomever, with Tracking.", read: count(&m.tracked)},
+		{name: "tiered.tracking.checks", unit: "{key}", help: "Own writes and tags that were checked after such a report.", read: count(&m.checks)},
 		{name: "tiered.gaps", unit: "{gap}", help: "Times that invalidations of other processes may have been missed.", read: count(&m.gaps)},
 		{name: "tiered.replayed", unit: "{write}", help: "Lost writes that Redis was told of later.", read: count(&m.replayed)},
 		{name: "tiered.queued", unit: "{load}", help: "Loads that waited for their turn while Redis was away.", read: count(&m.queued)},
@@ -107,7 +110,12 @@ func (s *Store) readings() []reading {
 		{name: "tiered.recovery.queue", unit: "{write}", help: "Writes that Redis has not been told of.", gauge: true,
 			read: s.lost.size.Load},
 		{name: "tiered.coherent", unit: "{state}", help: "1 while invalidations of other processes arrive, else 0.", gauge: true,
-			read: func() int64 { return int64(1 - s.epoch.Load()%2) }},
+			read: func() int64 {
+				if s.listening() {
+					return 1
+				}
+				return 0
+			}},
 	}
 	if s.l1 != nil {
 		all = append(all,

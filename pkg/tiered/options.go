@@ -48,6 +48,7 @@ type config struct {
 	clock     Clock
 	turns     *int // nil: the default
 	hooks     Hooks
+	plane     Backplane
 }
 
 // WithRedis makes c the second tier. The store uses the client but does not
@@ -107,6 +108,10 @@ func WithClock(c Clock) Option { return func(o *config) { o.clock = c } }
 // one without; given, it holds there too, for all loads.
 func WithOutageLoads(n int) Option { return func(o *config) { o.turns = &n } }
 
+// WithBackplane says how the store learns of other processes' writes. The
+// default is [PubSub].
+func WithBackplane(b Backplane) Option { return func(o *config) { o.plane = b } }
+
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 func newConfig(opts []Option) (config, error) {
@@ -129,6 +134,9 @@ func newConfig(opts []Option) (config, error) {
 	}
 	if isNil(o.redis) {
 		o.redis = nil
+	}
+	if o.plane > Off {
+		errs = append(errs, fmt.Errorf("backplane %d: want PubSub, Tracking or Off", o.plane))
 	}
 	if o.turns == nil {
 		o.turns = new(int)

@@ -66,6 +66,9 @@ func (p *placement) expire(s *Store, o *entryConfig, ttl, grace time.Duration) {
 	now := s.time.nanos()
 	p.ttl, p.grace = ttl, grace
 	p.local, p.soft, p.hard = now+int64(o.local(ttl)), now+int64(ttl), now+int64(ttl+grace)
+	if s.plane == Off {
+		p.local -= int64(p.cost) // from when it was read from its source: no message tells of a later write
+	}
 	p.refresh = o.refreshAt(p.soft, ttl, p.cost)
 	if s.l2 != nil {
 		p.started = s.l2.now()

@@ -36,15 +36,20 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 		return nil, unwanted, nil
 	}
 	c.m.l2Hits.Add(1)
-	f.unsure = c.s.l1 == nil
+	f.unsure = c.s.deaf()
 	c.keep(h, f, r, o)
 	return it, 0, nil
 }
 
 // revalidate asks Redis by a header whether a record is still current, and if
-// so stamps it with the epoch from before the question.
+// so stamps it with the epoch from before the question, unless it was doubted
+// since.
 func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *record) (current bool, err error) {
 	epoch := c.s.coherent()
+	question := asked | c.s.questions.Add(1)
+	if epoch != 0 {
+		r.epoch.Store(question)
+	}
 	b, err := c.s.l2.header(ctx, full)
 	if err != nil {
 		return false, err
@@ -66,7 +71,7 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 		return false, nil
 	}
 	if epoch != 0 {
-		r.epoch.Store(epoch)
+		r.epoch.CompareAndSwap(question, epoch)
 	}
 	c.m.revalidated.Add(1)
 	return true, nil

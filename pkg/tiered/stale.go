@@ -120,7 +120,11 @@ func (c *Cache[K, V]) throttle(h uint64, f *flight[K, V], key K, r *record, o *e
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if f.spoilt == 0 && (*c.flights[h%stripeCount].of(true))[key] == f {
-		r.retry.Store(c.s.time.nanos() + int64(o.throttle))
+		throttle := o.throttle
+		if c.s.plane == Off {
+			throttle = o.local(throttle) // nobody would tell of a write
+		}
+		r.retry.Store(c.s.time.nanos() + int64(throttle))
 		c.s.l1.put(h, r)
 	}
 }
@@ -144,7 +148,7 @@ func (c *Cache[K, V]) retire(ctx context.Context, h uint64, f *flight[K, V], ske
 	stored, err := c.s.l2.fill(ctx, c.name, skey, token, tomb, tombstoneTTL)
 	if err == nil {
 		f.lease = 0
-		f.unsure = !stored || c.s.l1 == nil
+		f.unsure = !stored || c.s.deaf()
 	}
 }
 

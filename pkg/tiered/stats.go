@@ -88,6 +88,8 @@ type Stats struct {
 	L1Capacity       uint64        `json:"l1_capacity_bytes"` // WithL1
 	TagInvalidations uint64        `json:"tag_invalidations"` // tags invalidated by this process
 	Messages         uint64        `json:"messages"`          // invalidations received from other processes
+	Tracked          uint64        `json:"tracked"`           // keys that Redis reported as changed, by whomever; with Tracking
+	Checks           uint64        `json:"tracking_checks"`   // own writes and tags checked after such a report
 	Gaps             uint64        `json:"gaps"`              // times that invalidations of others may have been missed
 	Lag              time.Duration `json:"lag_ns"`            // since the canary was heard; 0 without Redis
 	Recovery         uint64        `json:"recovery_queue"`    // writes that Redis has not been told of
@@ -159,7 +161,7 @@ func (a *CacheStats) add(b CacheStats) {
 func (s *Store) Stats() Stats {
 	m := s.metrics
 	st := Stats{
-		TagInvalidations: m.tagInvalidations.Load(), Messages: m.received.Load(), Gaps: m.gaps.Load(),
+		TagInvalidations: m.tagInvalidations.Load(), Messages: m.received.Load(), Gaps: m.gaps.Load(), Tracked: m.tracked.Load(), Checks: m.checks.Load(),
 		Queued: m.queued.Load(), Queue: uint64(max(m.queue.Load(), 0)), Replayed: m.replayed.Load(), Recovery: uint64(max(s.lost.size.Load(), 0)), BreakerOpened: m.opened.Load(), Failovers: m.failovers.Load(),
 		HooksDropped: s.hooks.dropped.Load(), HookPanics: s.hooks.panics.Load(),
 	}

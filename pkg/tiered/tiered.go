@@ -31,16 +31,19 @@ type Store struct {
 	meter    metric.Meter
 	hooks    *courier
 
-	l1      *local  // nil if off
-	l2      *remote // nil without Redis
-	stripes stripes
-	tags    tagCells
-	tagGen  atomic.Uint64 // changes with every invalidation of any tag
-	epoch   atomic.Uint64 // see backplane.go
-	hlc     atomic.Uint64 // last version made here
-	lost    *recovery
-	turns   chan struct{} // of loads while Redis is away; nil if they need not take turns
-	ops     operations
+	l1        *local  // nil if off
+	l2        *remote // nil without Redis
+	stripes   stripes
+	tags      tagCells
+	tagGen    atomic.Uint64 // changes with every invalidation of any tag
+	epoch     atomic.Uint64 // see backplane.go
+	plane     Backplane
+	tracker   *tracker      // nil unless the plane is Tracking
+	questions atomic.Uint64 // see asked
+	hlc       atomic.Uint64 // last version made here
+	lost      *recovery
+	turns     chan struct{} // of loads while Redis is away; nil if they need not take turns
+	ops       operations
 
 	mu     sync.RWMutex // guards the two below
 	caches map[string]namespace
@@ -66,6 +69,7 @@ type Store struct {
 // namespace is a Cache without its types.
 type namespace interface {
 	invalidate(key string, version uint64)
+	doubt(key string)
 	reserved() *tagCell
 	counted() CacheStats
 	counters() *counters
@@ -135,8 +139,23 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 	if err := s.metrics.register(s, s.meter); err != nil {
 		s.log.WarnContext(ctx, "cache metrics are off", slog.Any("error", err))
 	}
+	if err := s.track(ctx, &o); err != nil {
+		s.stop()
+		s.endLoads()
+		if s.l1 != nil {
+			s.l1.close()
+		}
+		return nil, fmt.Errorf("open cache: %w", err)
+	}
 	if s.l2 != nil {
-		s.background.Go(func() { s.listen(run) })
+		if s.plane == Off {
+			s.firstContact()
+		} else {
+			s.background.Go(func() { s.listen(run) })
+		}
+		if s.tracker != nil {
+			s.background.Go(func() { s.check(run) })
+		}
 		s.background.Go(func() { s.beat(run) })
 		s.background.Go(func() { s.recover(run) })
 		// The first reads are better if invalidations arrive already, but
@@ -362,6 +381,9 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.stop()
 	s.background.Wait()
+	if s.tracker != nil {
+		_ = s.tracker.c.Close() // nothing uses it any more
+	}
 	s.metrics.unregister()
 	if s.l1 != nil {
 		s.l1.close()
@@ -386,7 +408,7 @@ type Health struct {
 	Status   Status
 	Redis    bool          // a client was given
 	Breaker  string        // "closed", "half-open", "open"; "" without Redis
-	Coherent bool          // invalidations of other processes arrive
+	Coherent bool          // invalidations of other processes arrive; never with the backplane Off
 	Lag      time.Duration // since the canary was last heard; 0 if never
 	Recovery int           // writes that Redis has not been told of yet, or has to be told again
 
@@ -397,7 +419,7 @@ type Health struct {
 
 // Health reports how the store is. It asks nobody and does not block.
 func (s *Store) Health() Health {
-	h := Health{Status: Healthy, Coherent: s.epoch.Load()%2 == 0}
+	h := Health{Status: Healthy, Coherent: s.listening()}
 	if s.l2 == nil {
 		return h
 	}
@@ -411,7 +433,7 @@ func (s *Store) Health() Health {
 	switch away := h.Breaker != gobreaker.StateClosed.String(); {
 	case away && s.required:
 		h.Status = Down
-	case away || !h.Coherent || h.Recovery > 0:
+	case away || !h.Coherent && s.plane != Off || h.Recovery > 0:
 		h.Status = Degraded
 	}
 	return h
