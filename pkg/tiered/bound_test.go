@@ -106,3 +106,33 @@ func TestSkippedTiersAreNeitherReadNorWritten(t *testing.T) {
 	must(t, c.Delete(t.Context(), "set"))
 	present("set", false, false)
 }
+
+// An update of the same cost does not reach ristretto; of another, it must.
+func TestTheBoundCountsUpdates(t *testing.T) {
+	s := open(t, tiered.WithL1(1<<20))
+	c := cache[int](t, s, "n", tiered.WithCost(func(v int) int64 { return int64(v) }))
+	var before uint64
+	for _, cost := range []int{1000, 1000, 50_000, 3} {
+		must(t, c.Set(t.Context(), "k", cost))
+		want(t, c, "k", cost)
+		eventually(t, "the update is counted", func() bool {
+			st, n := s.Stats(), c.Stats()
+			return s.Settled() && n.Entries == 1 && st.L1Bytes == n.L1Bytes && n.L1Bytes-uint64(cost) < 1000
+		})
+		after := s.Stats().L1Bytes
+		if before == after && cost != 1000 {
+			t.Errorf("%d bytes before and after", after)
+		}
+		before = after
+	}
+	// What is not asked for any more gives way, also after an update that
+	// ristretto was not told of.
+	must(t, c.Set(t.Context(), "k", 3))
+	for i := range 3000 {
+		must(t, c.Set(t.Context(), fmt.Sprint(i), 1000))
+	}
+	eventually(t, "memory is settled within its bound", func() bool {
+		st, n := s.Stats(), c.Stats()
+		return s.Settled() && st.L1Bytes <= 1<<20 && n.L1Bytes == st.L1Bytes && n.Entries < 1000
+	})
+}

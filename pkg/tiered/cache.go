@@ -27,6 +27,7 @@ type Cache[K Key, V any] struct {
 	minSize  int
 	clone    func(V) V     // nil: share
 	cost     func(V) int64 // nil: estimate
+	flat     int64         // what each value takes, if it has no pointers; else -1
 	defaults entryConfig
 	m        *counters
 	ns       *tagCell // the namespace's reserved tag; Clear invalidates it
@@ -60,7 +61,7 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	c := &Cache[K, V]{
 		s: s, name: namespace, seed: maphash.MakeSeed(),
 		codec: o.codec, schema: o.schema, compress: o.compress, minSize: o.minSize, defaults: o.defaults,
-		m: &counters{name: namespace},
+		m: &counters{name: namespace}, flat: flatSize(reflect.TypeFor[V]()),
 	}
 	fail := func(format string, args ...any) (*Cache[K, V], error) {
 		return nil, fmt.Errorf("make cache %q: "+format, append([]any{namespace}, args...)...)
@@ -225,7 +226,11 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	// that is the caller's to know.
 	p := c.place(ctx, &o, o.effectiveTTL(false))
 	if c.s.l2 == nil || o.skipL2 {
-		c.keepSet(h, it, &p, c.s.tick(), false)
+		var version uint64
+		if c.s.l2 != nil {
+			version = c.s.tick()
+		}
+		c.keepSet(h, it, &p, version, false)
 		return nil
 	}
 	skey := keyString(key)

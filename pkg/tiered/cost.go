@@ -10,6 +10,35 @@ func estimate(v any) int64 {
 	return e.size(reflect.ValueOf(v), 0)
 }
 
+// estimateAt is estimate, without a copy of what is common.
+func estimateAt[V any](v *V) int64 {
+	switch p := any(v).(type) {
+	case *string:
+		return int64(reflect.TypeFor[string]().Size()) + int64(len(*p))
+	case *[]byte:
+		return int64(reflect.TypeFor[[]byte]().Size()) + int64(cap(*p))
+	}
+	return estimate(*v)
+}
+
+// flatSize is the size of values of a type without pointers; -1 if it may have
+// some.
+func flatSize(t reflect.Type) int64 {
+	switch {
+	case isFlat(t.Kind()):
+	case t.Kind() == reflect.Array && flatSize(t.Elem()) >= 0:
+	case t.Kind() == reflect.Struct:
+		for i := range t.NumField() {
+			if flatSize(t.Field(i).Type) < 0 {
+				return -1
+			}
+		}
+	default:
+		return -1
+	}
+	return int64(t.Size())
+}
+
 type estimator struct{ budget int }
 
 func (e *estimator) size(v reflect.Value, depth int) int64 {

@@ -25,13 +25,15 @@ const (
 
 type shard struct {
 	table atomic.Pointer[table]
+	_     [56]byte // readers keep their line while others write
 
 	mu       sync.Mutex // guards the rest, and writes to the table
 	taken    int        // slots with a hash
 	fresh    map[uint64]struct{}
 	flushing map[uint64]struct{}
 	earliest int64 // no record ends before, in nanos; 0 if unknown
-	_        [8]byte
+	closed   bool  // nothing is written any more
+	_        [16]byte
 }
 
 type table struct {

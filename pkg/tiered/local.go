@@ -24,7 +24,8 @@ import (
 // Ristretto's Get counts an access, and costs more than the rest of a hit: a
 // pool, a lock, a map, and a queue to the policy. The policy's counters end at
 // 15, so the accesses of a record that has been counted that often since they
-// were last halved are sampled (see touch).
+// were last halved are sampled (see touch), and while there is room to spare
+// all are.
 //
 // Writes to one key are serialised by a stripe's lock, which also guards the
 // flights of that key (see Cache). Reads take no lock.
@@ -35,12 +36,13 @@ type local struct {
 	index    index
 	counters uint64 // accesses after which ristretto halves what it has counted
 
+	tight    atomic.Bool   // there is not much room left
 	window   atomic.Uint32 // see touch
 	recorded atomic.Uint64 // accesses, in steps
 	gates    [gateCount]gate
 
-	life   sync.RWMutex // held shared around a write, exclusively to take what is pending and to close
 	closed atomic.Bool
+	ending sync.Once
 	kick   chan struct{} // cap 1: there is something pending
 	swept  int           // the shard to sweep next; run's
 	gone   func(*record) // told what ristretto took out; it must not block
@@ -175,15 +177,24 @@ const (
 // touch tells ristretto of a hit; nth is any number that differs between hits.
 // Its counters have four bits and are halved now and then: what was counted
 // heatFull times since cannot rise, and is sampled.
+//
+// Nobody is evicted before the room is taken, and until there is only a quarter
+// left what is popular is learnt well enough from samples.
 func (l *local) touch(hash uint64, r *record, nth uint64) {
-	window, heat := l.window.Load(), r.heat.Load()
-	switch {
-	case heat < window:
-		r.heat.Store(window + 1)
-	case heat < window+heatFull:
-		r.heat.Store(heat + 1) // one that is lost is counted later
-	case (nth^hash)*0x9E3779B97F4A7C15>>(64-sampleBits) != 0:
-		return
+	sampled := (nth^hash)*0x9E3779B97F4A7C15>>(64-sampleBits) == 0
+	if !sampled {
+		if !l.tight.Load() {
+			return
+		}
+		window, heat := l.window.Load(), r.heat.Load()
+		switch {
+		case heat < window:
+			r.heat.Store(window + 1)
+		case heat < window+heatFull:
+			r.heat.Store(heat + 1) // one that is lost is counted later
+		default:
+			return
+		}
 	}
 	l.count(hash)
 }
@@ -206,11 +217,6 @@ func (l *local) count(hash uint64) {
 // put makes r the record of hash, unless a newer version is there. It needs
 // the stripe's lock.
 func (l *local) put(hash uint64, r *record) bool {
-	l.life.RLock()
-	defer l.life.RUnlock()
-	if l.closed.Load() {
-		return false
-	}
 	if r.cost > l.max {
 		// Ristretto would keep an update beyond its bound.
 		l.removeNow(hash)
@@ -218,33 +224,32 @@ func (l *local) put(hash uint64, r *record) bool {
 	}
 	s := l.index.of(hash)
 	s.mu.Lock()
-	if have := s.get(hash); have != nil {
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	have := s.get(hash)
+	if have != nil {
 		if have.version > r.version && have.ns.cell == r.ns.cell {
-			s.mu.Unlock()
 			return false
 		}
 		r.heat.Store(have.heat.Load())
 	}
 	s.set(hash, r)
 	s.earliest = min(s.earliest, r.ends())
-	// Also an update is pending: ristretto may be evicting it just now.
-	first := s.mark(hash)
-	s.mu.Unlock()
-	l.rc.Set(hash, struct{}{}, r.cost)
-	if first {
+	if have != nil && have.cost == r.cost && !s.pending(hash) {
+		return true // ristretto has it. If it is giving it up just now, this goes as well
+	}
+	if s.mark(hash) {
 		l.wake()
 	}
+	l.rc.Set(hash, struct{}{}, r.cost) // under the lock: what a flush takes has been offered
 	return true
 }
 
 // drop removes the record of hash if it is older than version. It needs the
 // stripe's lock.
 func (l *local) drop(hash, version uint64) bool {
-	l.life.RLock()
-	defer l.life.RUnlock()
-	if l.closed.Load() {
-		return false
-	}
 	r := l.index.get(hash)
 	if r == nil || r.inL2 && r.version >= version {
 		return false // a version made here is not compared: the clocks differ
@@ -255,14 +260,16 @@ func (l *local) drop(hash, version uint64) bool {
 
 // removeNow removes the record of hash. The flush then tells ristretto: its Del
 // may block, and its order with the next Set is not ours to know. It needs the
-// stripe's lock and life.
+// stripe's lock.
 func (l *local) removeNow(hash uint64) {
 	s := l.index.of(hash)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
 	s.remove(hash)
-	first := s.mark(hash)
-	s.mu.Unlock()
-	if first {
+	if s.mark(hash) {
 		l.wake()
 	}
 }
@@ -302,16 +309,14 @@ func (l *local) run() {
 
 // flush makes index and ristretto agree on what was pending when it began.
 func (l *local) flush() {
-	l.life.Lock() // no writer is between the index and Set now
 	for i := range l.index.shards {
 		s := &l.index.shards[i]
 		s.mu.Lock()
 		s.flushing, s.fresh = s.fresh, nil
 		s.mu.Unlock()
 	}
-	l.life.Unlock()
-
 	l.rc.Wait()
+	l.tight.Store(l.rc.RemainingCost() < l.max/4)
 	offered := 0
 	for i := range l.index.shards {
 		for hash, r := range l.unsettled(&l.index.shards[i]) {
@@ -320,7 +325,7 @@ func (l *local) flush() {
 				continue
 			}
 			// Dropped from the full queue, or refused, or evicted meanwhile.
-			l.rc.Set(hash, struct{}{}, r.cost)
+			l.offer(hash)
 			if offered++; offered%1024 == 0 {
 				l.rc.Wait()
 			}
@@ -345,6 +350,16 @@ func (l *local) flush() {
 				l.gone(r)
 			}
 		}
+	}
+}
+
+// offer gives ristretto what the index has by now.
+func (l *local) offer(hash uint64) {
+	s := l.index.of(hash)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.get(hash); r != nil {
+		l.rc.Set(hash, struct{}{}, r.cost)
 	}
 }
 
@@ -399,12 +414,15 @@ func (l *local) sweep() {
 }
 
 // close awaits those who use ristretto, and ends it.
-func (l *local) close() {
-	l.life.Lock()
-	already := l.closed.Swap(true)
-	l.life.Unlock()
-	if already {
-		return
+func (l *local) close() { l.ending.Do(l.end) }
+
+func (l *local) end() {
+	l.closed.Store(true)
+	for i := range l.index.shards { // nobody is between the index and Set after this
+		s := &l.index.shards[i]
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
 	}
 	close(l.stop)
 	<-l.done
@@ -428,8 +446,9 @@ func (l *local) close() {
 }
 
 func (l *local) bytes() int64 {
-	l.life.RLock()
-	defer l.life.RUnlock()
+	g := &l.gates[0]
+	g.in.Add(1)
+	defer g.out.Add(1)
 	if l.closed.Load() {
 		return 0
 	}

@@ -30,6 +30,11 @@ type placement struct {
 // is read from its source.
 func (c *Cache[K, V]) place(ctx context.Context, o *entryConfig, ttl time.Duration) placement {
 	p := placement{epoch: c.s.coherent(), skipL1: o.skipL1}
+	if len(o.tags) == 0 && c.s.l2 == nil { // spares the slice
+		p.known, p.ns = !o.skipL2, c.ns.ref()
+		p.expire(c.s, o, ttl, o.failSafe)
+		return p
+	}
 	cells := c.cells(o)
 	if !o.skipL2 {
 		p.known = c.s.current(ctx, cells) == nil
@@ -149,8 +154,10 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 	case it.missing:
 	case c.cost != nil:
 		r.cost = c.cost(it.value)
+	case c.flat >= 0:
+		r.cost = c.flat
 	default:
-		r.cost = estimate(it.value)
+		r.cost = estimateAt(&kept.value)
 	}
 	r.cost += recordCost
 	return r

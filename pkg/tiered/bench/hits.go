@@ -5,22 +5,23 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 )
 
-// hitTable measures reads of keys that are all in memory.
-func hitTable(keys, percentReads int, parallel bool, count int, turn time.Duration) []result {
-	trace := zipf(1, 1<<20, keys, 1.1)
-	all := peers[int]()
-	if percentReads == 100 {
-		all = append(all, bytesPeers()...)
-	}
-	var subjects []subject
-	for _, p := range all {
+// hits are peers that have all keys of a trace in memory.
+type hits struct {
+	trace  []int
+	names  []string
+	stores []store[int]
+	loaded *tiered.Cache[int, int]
+	end    func()
+}
+
+func openHits(keys int) *hits {
+	h := &hits{trace: zipf(1, 1<<20, keys, 1.1)}
+	for _, p := range append(peers[int](), bytesPeers()...) {
 		s := p.open(2*keys, func(k int) int { return k })
-		defer s.close()
 		for k := range keys {
 			if s.set != nil {
 				s.set(k, k)
@@ -34,8 +35,33 @@ func hitTable(keys, percentReads int, parallel bool, count int, turn time.Durati
 		if s.wait != nil {
 			s.wait()
 		}
-		subjects = append(subjects, subject{p.name, spread(parallel, trace, func(i, k int) {
-			if i%100 >= percentReads && s.set != nil {
+		h.names, h.stores = append(h.names, p.name), append(h.stores, s)
+	}
+	st, c := memoryOnly[int](int64(keys)*2048, 0)
+	for k := range keys {
+		_ = c.Set(context.Background(), k, k)
+	}
+	h.loaded, h.end = c, func() { closeStore(st) }
+	return h
+}
+
+func (h *hits) close() {
+	for _, s := range h.stores {
+		s.close()
+	}
+	h.end()
+	h.stores = nil
+	runtime.GC()
+}
+
+// subjects read, and write what is not of the reads' share.
+func (h *hits) subjects(percentReads int, parallel bool) (all []subject) {
+	for i, s := range h.stores {
+		if percentReads < 100 && s.set == nil {
+			continue
+		}
+		all = append(all, subject{h.names[i], spread(parallel, h.trace, func(i, k int) {
+			if i%100 >= percentReads {
 				s.set(k, i)
 			} else {
 				s.get(k)
@@ -43,19 +69,13 @@ func hitTable(keys, percentReads int, parallel bool, count int, turn time.Durati
 		})})
 	}
 	if percentReads == 100 {
-		st, c := memoryOnly[int](int64(keys)*2048, 0)
-		defer closeStore(st)
 		ctx := context.Background()
-		for k := range keys {
-			_ = c.Set(ctx, k, k)
-		}
 		never := func(_ context.Context, k int, _ *tiered.Load[int]) (int, error) { return k, nil }
-		subjects = append(subjects, subject{"**tiered** GetOrLoad, TTL", spread(parallel, trace, func(_, k int) {
-			_, _ = c.GetOrLoad(ctx, k, never)
+		all = append(all, subject{"**tiered** GetOrLoad, TTL", spread(parallel, h.trace, func(_, k int) {
+			_, _ = h.loaded.GetOrLoad(ctx, k, never)
 		})})
 	}
-	runtime.GC()
-	return rounds(count, turn, subjects)
+	return all
 }
 
 // spread does operations by one goroutine, or by one for each processor.

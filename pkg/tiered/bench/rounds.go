@@ -1,6 +1,9 @@
 package bench
 
 import (
+	"cmp"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -12,16 +15,24 @@ type subject struct {
 	run  func(n int)
 }
 
-// result is what an operation of a subject costs.
+// result is what an operation of a subject costs: medians of the rounds.
 type result struct {
 	name      string
-	wall, cpu float64 // ns an operation, median of the rounds
-	spread    float64 // of wall: half the distance of the quartiles, as a share of the median
+	wall, cpu float64 // ns
+	bytes     float64 // of heap that it allocates
+	// ratio is of the processor time to that of the base in the same round, so
+	// that what slows both cancels out. spread is half the distance of its
+	// quartiles, as a share of it.
+	ratio, spread float64
 }
 
-// rounds lets the subjects take turns and returns the medians. Each turn is of
-// so many operations that it takes about turn.
-func rounds(count int, turn time.Duration, subjects []subject) []result {
+// rounds lets the subjects take turns, in another order each round, and
+// compares them to the base. Each turn is of so many operations that it takes
+// about turn. The garbage collector does not run in a turn: what it would cost
+// depends on the heaps of all the others. The bytes an operation allocates are
+// measured beside.
+func rounds(count int, turn time.Duration, subjects []subject, base string) []result {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	ops := make([]int, len(subjects))
 	for i, s := range subjects { // also warms up
 		n := 1
@@ -35,21 +46,56 @@ func rounds(count int, turn time.Duration, subjects []subject) []result {
 			n *= 4
 		}
 	}
-	walls, cpus := make([][]float64, len(subjects)), make([][]float64, len(subjects))
-	for range count {
-		for i, s := range subjects {
+	to := max(slices.IndexFunc(subjects, func(s subject) bool { return s.name == base }), 0)
+	walls, cpus, bytes := make([][]float64, len(subjects)), make([][]float64, len(subjects)), make([][]float64, len(subjects))
+	order := make([]int, len(subjects))
+	for i := range order {
+		order[i] = i
+	}
+	for r := range count {
+		if r%collectEach == 0 {
+			runtime.GC()
+		}
+		for _, i := range order {
+			n := float64(ops[i])
+			allocated := allocatedBytes()
 			before, began := processor(), time.Now()
-			s.run(ops[i])
-			walls[i] = append(walls[i], float64(time.Since(began))/float64(ops[i]))
-			cpus[i] = append(cpus[i], float64(processor()-before)/float64(ops[i]))
+			subjects[i].run(ops[i])
+			walls[i] = append(walls[i], float64(time.Since(began))/n)
+			cpus[i] = append(cpus[i], float64(processor()-before)/n)
+			bytes[i] = append(bytes[i], float64(allocatedBytes()-allocated)/n)
+		}
+		// Whoever came before leaves its lines in the processor's caches.
+		first := order[0]
+		copy(order, order[1:])
+		order[len(order)-1] = first
+		if r%2 == 1 {
+			slices.Reverse(order)
 		}
 	}
 	results := make([]result, len(subjects))
 	for i, s := range subjects {
-		results[i] = result{name: s.name, wall: quantile(walls[i], 0.5), cpu: quantile(cpus[i], 0.5)}
-		results[i].spread = (quantile(walls[i], 0.75) - quantile(walls[i], 0.25)) / 2 / results[i].wall
+		ratios := make([]float64, count)
+		for r := range ratios {
+			ratios[r] = cpus[i][r] / max(cpus[to][r], 1e-3)
+		}
+		mid := quantile(ratios, 0.5)
+		results[i] = result{
+			name: s.name, wall: quantile(walls[i], 0.5), cpu: quantile(cpus[i], 0.5), bytes: quantile(bytes[i], 0.5),
+			ratio: mid, spread: (quantile(ratios, 0.75) - quantile(ratios, 0.25)) / 2 / cmp.Or(mid, 1),
+		}
 	}
 	return results
+}
+
+// collectEach is the rounds between two collections, which take longer than a
+// round where a million entries are kept by ten peers.
+const collectEach = 4
+
+func allocatedBytes() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.TotalAlloc
 }
 
 // processor is the time this process has had of all processors.

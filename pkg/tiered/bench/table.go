@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,15 @@ type Size struct {
 	Keys    []int         // of the hit tables
 	Reads   int           // of the hit ratio traces
 	Entries int           // of the memory table
+	Only    []string      // of Parts; all if empty
 }
+
+// Parts can be measured one by one, so that a run that is cut is not lost.
+var Parts = []string{"ratio", "memory", "hits", "wire", "breaker"}
 
 // Full takes about eight minutes.
 func Full() Size {
-	return Size{Rounds: 9, Turn: 60 * time.Millisecond, Keys: []int{16 << 10, 1 << 20}, Reads: 400_000, Entries: 100_000}
+	return Size{Rounds: 15, Turn: 25 * time.Millisecond, Keys: []int{16 << 10, 1 << 20}, Reads: 400_000, Entries: 100_000}
 }
 
 // Smoke takes seconds.
@@ -32,36 +37,37 @@ func Smoke() Size {
 	return Size{Rounds: 1, Turn: time.Millisecond, Keys: []int{1 << 10}, Reads: 4000, Entries: 2000}
 }
 
-// Write measures everything and writes it as Markdown.
+// Write measures, and writes each table as Markdown when it is finished.
 func Write(w io.Writer, s Size) error {
-	p := &printer{w: w}
-	p.f("Measured with %s on %s/%s, GOMAXPROCS %d. Ratios are to the row in brackets. ± is half the distance of the "+
-		"quartiles of %d interleaved rounds: the machine's noise.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), s.Rounds)
-	for _, keys := range s.Keys {
-		for _, reads := range []int{100, 90} {
-			for _, parallel := range []bool{false, true} {
-				how := "one goroutine"
-				if parallel {
-					how = "a goroutine for each processor"
-				}
-				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), "otter, TTL",
-					hitTable(keys, reads, parallel, s.Rounds, s.Turn))
-			}
+	for _, part := range s.Only {
+		if !slices.Contains(Parts, part) {
+			return fmt.Errorf("unknown part %q: want some of %s", part, strings.Join(Parts, ", "))
 		}
 	}
-	for _, t := range []struct {
-		name  string
-		trace []int
-	}{
-		{"Zipf over 100,000 keys", zipf(2, s.Reads, 100_000, 1.05)},
-		{"Zipf, and a third of the reads are of scans", polluted(3, s.Reads, 100_000, 1.05)},
-		{"Zipf whose popular keys change five times", shifting(4, s.Reads, 100_000, 1.05)},
-	} {
-		p.ratios("Hit ratio, room for 5,000: "+t.name, t.trace)
-	}
-	p.memory(s.Entries, 128)
-	if err := p.wires(s); err != nil {
-		return err
+	p := &printer{w: w}
+	p.f("%s on %s/%s, GOMAXPROCS %d; %d rounds of %v for each row. Times are medians. CPU is the processor time of all threads; "+
+		"its ratio is to the row in brackets in the same round, ± half the distance of its quartiles over the rounds: the machine's noise. "+
+		"B/op is what is allocated.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), s.Rounds, s.Turn)
+	for _, part := range Parts {
+		if len(s.Only) > 0 && !slices.Contains(s.Only, part) {
+			continue
+		}
+		var err error
+		switch part {
+		case "ratio":
+			p.hitRatios(s)
+		case "memory":
+			p.memory(s.Entries, 128)
+		case "hits":
+			p.hits(s)
+		case "wire":
+			err = p.wires(s)
+		case "breaker":
+			err = p.breaker(s)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return p.err
 }
@@ -77,16 +83,41 @@ func (p *printer) f(format string, args ...any) {
 	}
 }
 
-func (p *printer) costs(title, base string, results []result) {
-	var to result
-	for _, r := range results {
-		if r.name == base {
-			to = r
+func (p *printer) hits(s Size) {
+	for _, keys := range s.Keys {
+		all := openHits(keys)
+		for _, reads := range []int{100, 90} {
+			for _, parallel := range []bool{false, true} {
+				how := "one goroutine"
+				if parallel {
+					how = "a goroutine for each processor"
+				}
+				const base = "otter, TTL"
+				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), base,
+					rounds(s.Rounds, s.Turn, all.subjects(reads, parallel), base))
+			}
 		}
+		all.close()
 	}
-	p.f("\n**%s** [%s]\n\n| | ns | ± | CPU ns | ratio | CPU ratio |\n|---|--:|--:|--:|--:|--:|\n", title, base)
+}
+
+func (p *printer) hitRatios(s Size) {
+	for _, t := range []struct {
+		name  string
+		trace []int
+	}{
+		{"Zipf over 100,000 keys", zipf(2, s.Reads, 100_000, 1.05)},
+		{"Zipf, and a third of the reads are of scans", polluted(3, s.Reads, 100_000, 1.05)},
+		{"Zipf whose popular keys change five times", shifting(4, s.Reads, 100_000, 1.05)},
+	} {
+		p.ratios("Hit ratio, room for 5,000: "+t.name, t.trace)
+	}
+}
+
+func (p *printer) costs(title, base string, results []result) {
+	p.f("\n**%s** [%s]\n\n| | ns | CPU ns | CPU ratio | ± | B/op |\n|---|--:|--:|--:|--:|--:|\n", title, base)
 	for _, r := range results {
-		p.f("| %s | %.0f | %.0f %% | %.0f | %.2f | %.2f |\n", r.name, r.wall, 100*r.spread, r.cpu, r.wall/to.wall, r.cpu/to.cpu)
+		p.f("| %s | %.0f | %.0f | %.2f | %.0f %% | %.0f |\n", r.name, r.wall, r.cpu, r.ratio, 100*r.spread, r.bytes)
 	}
 }
 
@@ -113,34 +144,45 @@ func (p *printer) wires(s Size) error {
 	}
 	defer w.close()
 	value := strings.Repeat("v", 100)
-	p.costs("Hits in memory in front of Redis: Zipf over 16384 string keys, one goroutine", "**tiered** Get", rounds(s.Rounds, s.Turn, w.nearSubjects(value)))
 	p.wire(w, s, "Misses: round trips to a redis-server on loopback, 100 bytes", w.missSubjects(value))
 	p.wire(w, s, "Writes, 100 bytes: version, fence and message in one script", w.setSubjects(value))
 	p.wire(w, s, "Writes, 64 KiB", w.setSubjects(strings.Repeat("v", 64<<10)))
 	p.wire(w, s, "Bulk reads of 100 keys of 100 bytes", w.bulkSubjects(value))
+	near := w.nearSubjects(value)
+	p.costs("Hits in memory in front of Redis: Zipf over 16384 string keys, one goroutine", near[0].name,
+		rounds(s.Rounds, s.Turn, near, near[0].name))
+	return nil
+}
+
+func (p *printer) breaker(s Size) error {
 	open, end, err := openSubjects()
 	if err != nil {
 		return err
 	}
 	defer end()
-	p.costs("An open breaker", open[0].name, rounds(s.Rounds, s.Turn, open))
+	p.costs("An open breaker", open[0].name, rounds(s.Rounds, s.Turn, open, open[0].name))
 	return nil
 }
 
-// wire also shows the processor time of the server, from one long turn each.
+// wire also shows the processor time of the server, of all turns together.
 func (p *printer) wire(w *wire, s Size, title string, subjects []subject) {
-	results := rounds(s.Rounds, s.Turn, subjects)
-	p.f("\n**%s** [%s]\n\n| | µs | ± | ratio | client CPU µs | server CPU µs | server ratio |\n|---|--:|--:|--:|--:|--:|--:|\n", title, subjects[0].name)
-	var base float64
-	for i, r := range results {
-		n := max(int(float64(10*s.Turn)/r.wall), 1)
-		before := w.serverTime()
-		subjects[i].run(n)
-		server := float64(w.serverTime()-before) / float64(n)
-		if i == 0 {
-			base = server
+	served := make([]time.Duration, len(subjects))
+	done := make([]int, len(subjects))
+	counted := slices.Clone(subjects)
+	for i, sub := range subjects {
+		counted[i].run = func(n int) {
+			before := w.serverTime()
+			sub.run(n)
+			served[i] += w.serverTime() - before
+			done[i] += n
 		}
-		p.f("| %s | %.1f | %.0f %% | %.2f | %.1f | %.1f | %.2f |\n", r.name, r.wall/1000, 100*r.spread, r.wall/results[0].wall,
-			r.cpu/1000, server/1000, server/base)
+	}
+	results := rounds(s.Rounds, s.Turn, counted, subjects[0].name)
+	p.f("\n**%s** [%s]\n\n| | µs | ratio | client CPU µs | ratio | ± | server CPU µs | ratio |\n|---|--:|--:|--:|--:|--:|--:|--:|\n", title, subjects[0].name)
+	base := float64(served[0]) / float64(done[0])
+	for i, r := range results {
+		server := float64(served[i]) / float64(done[i])
+		p.f("| %s | %.1f | %.2f | %.1f | %.2f | %.0f %% | %.1f | %.2f |\n", r.name, r.wall/1000, r.wall/results[0].wall,
+			r.cpu/1000, r.ratio, 100*r.spread, server/1000, server/base)
 	}
 }
