@@ -132,3 +132,7 @@ func (s *Store) Acknowledged() (n, bytes int) {
 
 // Lose notes a write that Redis was not told of.
 func (s *Store) Lose(ns, key string) { s.lose(ns, key, s.tick()) }
+
+// Version and Soft are an entry's, as a script has stamped it.
+func (e *wireEntry) Version() uint64 { return e.version }
+func (e *wireEntry) Soft() time.Time { return time.UnixMicro(e.soft) }

@@ -26,10 +26,12 @@ local function number(s, now)
   return v
 end
 
--- The next version: above the clock, what is stored, who loads, and min.
+-- The next version: above the clock, what is stored, who loads, and min. Also
+-- whether there is a lease.
 local function following(now, key, lease, min)
   local v = version(read('GETRANGE', key, 0, 47), now)
-  return math.max(now, v + 1, number(read('GET', lease), now) + 1, number(min, now) + 1)
+  local held = read('GET', lease)
+  return math.max(now, v + 1, number(held, now) + 1, number(min, now) + 1), held ~= false
 end
 
 local function text(v) return string.format('%.0f', v) end
@@ -40,6 +42,17 @@ local function stamped(entry, v, now, ttl)
   local soft, hard = struct.unpack('>I8I8', entry, 17)
   local gone = now + ttl * 1000
   return string.sub(entry, 1, 8) .. struct.pack('>I8I8I8', v, math.max(gone - (hard - soft), 0), gone) .. string.sub(entry, 33)
+end
+
+-- Stores an entry so stamped. A large one is not put together here, which would
+-- hash it and copy it three times more; a user who may not SETRANGE has it so.
+local function store(key, entry, v, now, ttl)
+  if #entry >= 4096 then
+    redis.call('SET', key, entry, 'PX', ttl)
+    local done = redis.pcall('SETRANGE', key, 8, string.sub(stamped(string.sub(entry, 1, 48), v, now, ttl), 9, 32))
+    if type(done) == 'number' then return end
+  end
+  redis.call('SET', key, stamped(entry, v, now, ttl), 'PX', ttl)
 end
 
 -- Gives what is stored another version and life, and leaves its value alone.
