@@ -24,11 +24,27 @@
 //	GCRA     a bucket that fills steadily: Limit at once, then one every
 //	         Window/Limit. One number; kind to pages that ask in bursts.
 //
+// # Leases
+//
+// A policy with a Lease spares hot keys the round trip. A node takes as many at
+// once as it has lately used up within a second, at most Lease, and never more
+// than a sixteenth of what is left: so it asks for one after the other where
+// little is left. What it has taken it may use for a second, or a tenth of the
+// window if that is shorter; then it is lost. Whoever was refused is refused by
+// the node until the time that Redis has said.
+//
+//   - Fixed: no window admits more than the limit, as all that is admitted was
+//     taken from Redis before. It may admit fewer: what nodes hold, or have
+//     lost by dying or by not using it in time, at most Lease of each node at
+//     a time.
+//   - GCRA: the same, and since what was taken may be used later, a span holds
+//     at most what one longer by that second, or tenth, may hold.
+//
 // # Guarantees
 //
 //   - Deciding and counting are one step: however many calls arrive at once,
 //     on however many nodes, no more are admitted than the limit.
-//   - Redis is asked once a call, by one script, on the clock of Redis: nodes
+//   - Redis is asked once a call, or less with a Lease, by one script, on the clock of Redis: nodes
 //     whose clocks differ count alike.
 //   - A call that is refused counts for nothing. Whoever is refused is
 //     admitted after RetryAfter, unless somebody else was quicker.

@@ -20,6 +20,7 @@ type memory struct {
 type entry struct {
 	key   string
 	state state
+	lease lease
 }
 
 // clearEachCall is how many keys that are over a call clears away at most: more
@@ -34,6 +35,13 @@ func newMemory(p Policy, most int) *memory {
 func (m *memory) take(key string, now int64) Decision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	d := m.entry(key).state.take(m.policy, now)
+	m.clear(now)
+	return d
+}
+
+// entry needs mu.
+func (m *memory) entry(key string) *entry {
 	at, ok := m.keys[key]
 	if ok {
 		m.order.MoveToFront(at)
@@ -41,9 +49,7 @@ func (m *memory) take(key string, now int64) Decision {
 		at = m.order.PushFront(&entry{key: key})
 		m.keys[key] = at
 	}
-	d := at.Value.(*entry).state.take(m.policy, now)
-	m.clear(now)
-	return d
+	return at.Value.(*entry)
 }
 
 // clear needs mu.
@@ -51,7 +57,7 @@ func (m *memory) clear(now int64) {
 	for range clearEachCall {
 		last := m.order.Back()
 		e := last.Value.(*entry)
-		if m.order.Len() <= m.most && (m.order.Len() == 1 || !e.state.over(m.policy, now)) {
+		if m.order.Len() <= m.most && (m.order.Len() == 1 || (e.lease.holds(now) || !e.state.over(m.policy, now))) {
 			return
 		}
 		m.order.Remove(last)

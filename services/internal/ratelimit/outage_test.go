@@ -62,6 +62,10 @@ func TestLosingRedisLetsNobodyIn(t *testing.T) {
 			func(r *tieredtest.Redis) { replicaOf(t, r, "127.0.0.1", "1") },
 			func(r *tieredtest.Redis) { replicaOf(t, r, "NO", "ONE") },
 		},
+		"full": {
+			func(r *tieredtest.Redis) { maxMemory(t, r, "1") },
+			func(r *tieredtest.Redis) { maxMemory(t, r, "0") },
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := tieredtest.StartRedis(t)
@@ -101,6 +105,13 @@ func TestLosingRedisLetsNobodyIn(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func maxMemory(t *testing.T, r *tieredtest.Redis, bytes string) {
+	t.Helper()
+	if err := r.Client(t).ConfigSet(t.Context(), "maxmemory", bytes).Err(); err != nil {
+		t.Fatal(err)
 	}
 }
 

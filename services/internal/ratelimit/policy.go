@@ -29,6 +29,10 @@ type Policy struct {
 	Algorithm Algorithm
 	Limit     int           // at least 1
 	Window    time.Duration // at least a millisecond for each of Limit
+	// Lease is how many of Limit a node may take from Redis at once and hold,
+	// at most a tenth of it; 0 asks Redis for every call. See the package's
+	// documentation; not for Sliding, which is for what must be exact.
+	Lease int
 }
 
 var policyName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
@@ -52,6 +56,11 @@ func (p Policy) validate() error {
 	} else if p.Window/time.Duration(p.Limit) < time.Millisecond {
 		errs = append(errs, fmt.Errorf("window %v: expected at least a millisecond for each of %d", p.Window, p.Limit))
 	}
+	if p.Lease < 0 || p.Lease > p.Limit/10 {
+		errs = append(errs, fmt.Errorf("lease %d: expected at most a tenth of the limit %d", p.Lease, p.Limit))
+	} else if p.Lease > 0 && p.Algorithm == Sliding {
+		errs = append(errs, errors.New("lease: a sliding window is exact, and cannot be leased; use GCRA or Fixed"))
+	}
 	if p.Window > 366*24*time.Hour {
 		errs = append(errs, fmt.Errorf("window %v: expected at most a year", p.Window))
 	}
@@ -66,6 +75,9 @@ func (p Policy) micros() int64 { return p.Window.Microseconds() }
 
 // step is the time in which GCRA gives one back.
 func (p Policy) step() int64 { return p.micros() / int64(p.Limit) }
+
+// hold is how long a node may keep what it has leased, in µs.
+func (p Policy) hold() int64 { return min(p.micros()/10, time.Second.Microseconds()) }
 
 // Decision is the answer to one call.
 type Decision struct {

@@ -130,10 +130,13 @@ func (l *Limiter) Take(ctx context.Context, who ...string) Decision {
 
 func (l *Limiter) decide(ctx context.Context, key string) Decision {
 	shared := l.limits
+	if l.policy.Lease > 0 && shared.o.Client != nil {
+		return l.decideLeased(ctx, key)
+	}
 	if shared.o.Client == nil || !shared.mayAsk() {
 		return l.memory.take(key, shared.now())
 	}
-	d, err := l.ask(ctx, key)
+	_, d, err := l.ask(ctx, key, 1)
 	if err != nil {
 		if ctx.Err() == nil { // else it says nothing about Redis
 			shared.failed(ctx, err)

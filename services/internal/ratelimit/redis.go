@@ -28,8 +28,8 @@ var scripts = map[Algorithm]*redis.Script{
 
 var errAnswer = errors.New("unexpected answer")
 
-// ask lets Redis decide and count.
-func (l *Limiter) ask(ctx context.Context, key string) (Decision, error) {
+// ask lets Redis decide and count. It wants so many, and may be given fewer.
+func (l *Limiter) ask(ctx context.Context, key string, want int) (given int, _ Decision, _ error) {
 	ctx, cancel := context.WithTimeout(ctx, l.limits.o.Timeout)
 	defer cancel()
 	unit := l.policy.micros()
@@ -37,15 +37,15 @@ func (l *Limiter) ask(ctx context.Context, key string) (Decision, error) {
 		unit = l.policy.step()
 	}
 	script := l.limits.scripts[l.policy.Algorithm]
-	n, err := script.Run(ctx, l.limits.o.Client, []string{l.prefix + key}, l.policy.Limit, unit).Int64Slice()
+	n, err := script.Run(ctx, l.limits.o.Client, []string{l.prefix + key}, l.policy.Limit, unit, want).Int64Slice()
 	switch {
 	case err != nil:
-		return Decision{}, fmt.Errorf("take from %s: %w", l.policy.Name, err)
+		return 0, Decision{}, fmt.Errorf("take from %s: %w", l.policy.Name, err)
 	case len(n) != 4:
-		return Decision{}, fmt.Errorf("take from %s: %d numbers: %w", l.policy.Name, len(n), errAnswer)
+		return 0, Decision{}, fmt.Errorf("take from %s: %d numbers: %w", l.policy.Name, len(n), errAnswer)
 	}
-	return Decision{
-		Policy: l.policy, Allowed: n[0] == 1, Remaining: int(n[1]),
+	return int(n[0]), Decision{
+		Policy: l.policy, Allowed: n[0] > 0, Remaining: int(n[1]),
 		Reset: micros(n[2]), RetryAfter: micros(n[3]), Shared: true,
 	}, nil
 }

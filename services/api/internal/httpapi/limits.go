@@ -25,7 +25,7 @@ type Limits struct {
 type limiters struct{ anonymous, user, account, address *ratelimit.Limiter }
 
 func newLimiters(limits *ratelimit.Limits, l Limits) (limiters, error) {
-	login := cmp.Or(l.Login, 5)
+	login, user := cmp.Or(l.Login, 5), cmp.Or(l.User, 600)
 	var all limiters
 	for _, p := range []struct {
 		into   **ratelimit.Limiter
@@ -34,7 +34,8 @@ func newLimiters(limits *ratelimit.Limits, l Limits) (limiters, error) {
 		// Addresses are many and strangers': one number each.
 		{&all.anonymous, ratelimit.Policy{Name: "anonymous", Algorithm: ratelimit.Fixed, Limit: cmp.Or(l.Anonymous, 100), Window: time.Hour}},
 		// A page asks in bursts, and should never wait for the end of a minute.
-		{&all.user, ratelimit.Policy{Name: "user", Algorithm: ratelimit.GCRA, Limit: cmp.Or(l.User, 600), Window: time.Minute}},
+		// The requests of a burst need not all ask Redis.
+		{&all.user, ratelimit.Policy{Name: "user", Algorithm: ratelimit.GCRA, Limit: user, Window: time.Minute, Lease: min(20, user/10)}},
 		// Guessing has to meet an exact limit.
 		{&all.account, ratelimit.Policy{Name: "sign-in-account", Algorithm: ratelimit.Sliding, Limit: login, Window: time.Minute}},
 		{&all.address, ratelimit.Policy{Name: "sign-in-address", Algorithm: ratelimit.Sliding, Limit: 6 * login, Window: time.Minute}},
