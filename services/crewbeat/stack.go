@@ -15,6 +15,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/monitor"
 	"github.com/crewbeat/crewbeat/services/internal/serve"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/internal/telemetry"
@@ -32,6 +33,7 @@ type stack struct {
 	traces    *traceview.View // nil: traces go elsewhere
 	db        *db.DB
 	redis     *redisconn.Conn
+	monitor   *monitor.Monitor // of redis
 	cache     *tiered.Store
 	sessions  *session.Sessions
 	broker    event.Broker
@@ -81,6 +83,11 @@ func (s *stack) openRedis(ctx context.Context) error {
 	}
 	s.redis = r
 	s.closer("redis", func(context.Context) error { return r.Close() })
+	if s.monitor, err = monitor.New(r, monitor.Options{Log: s.log, Meter: s.telemetry.Meter()}); err != nil {
+		return fmt.Errorf("set up the monitor of redis: %w", err)
+	}
+	s.closer("redis monitor", func(context.Context) error { return s.monitor.Close() })
+	s.parts = append(s.parts, serve.Task("redis watch", s.monitor.Run))
 	if s.Redis.Enabled() {
 		s.probes.Add("redis", s.Redis.Required, func() serve.Check {
 			st := r.Status()

@@ -44,9 +44,44 @@ type Config struct {
 	Required       bool
 	MinConnections int
 	MaxConnections int
-	HealthInterval time.Duration // between thorough checks; see [Conn.Handler]
-	Monitoring     bool          // record how long commands take
-	Debug          bool          // log every command: its name and duration, never its arguments
+	// How long things may take; 0 means the default of [FromEnv]. Redis is there
+	// to make things faster: one that does not answer within these is worse than
+	// none.
+	ConnectTimeout time.Duration // to connect, with TLS
+	CommandTimeout time.Duration // of one command on a connection
+	PoolTimeout    time.Duration // to wait for a connection
+	KeepAlive      time.Duration // of silence before a connection is tried
+	IdleTimeout    time.Duration // after which an unused connection is closed
+
+	HealthInterval  time.Duration // between thorough checks; see [Conn.Handler]
+	MonitorInterval time.Duration // between the monitor's collections; 0 means none
+	Monitoring      bool          // record how long commands take
+	Debug           bool          // log every command: its name and duration, never its arguments
+}
+
+// The default times.
+const (
+	connectTimeout = 500 * time.Millisecond
+	commandTimeout = 250 * time.Millisecond
+	poolTimeout    = 300 * time.Millisecond
+	keepAlive      = 30 * time.Second
+	idleTimeout    = 5 * time.Minute
+	healthInterval = 30 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	for _, t := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&c.ConnectTimeout, connectTimeout}, {&c.CommandTimeout, commandTimeout}, {&c.PoolTimeout, poolTimeout},
+		{&c.KeepAlive, keepAlive}, {&c.IdleTimeout, idleTimeout}, {&c.HealthInterval, healthInterval},
+	} {
+		if *t.value <= 0 {
+			*t.value = t.def
+		}
+	}
+	return c
 }
 
 // Enabled reports whether there is a Redis to use.
@@ -68,9 +103,18 @@ func FromEnv(r *env.Reader) Config {
 		Required:         r.Bool("REDIS_REQUIRED", false, "refuse to start, and be unready, without Redis"),
 		MinConnections:   r.Int("REDIS_MIN_CONNECTIONS", 2, 0, 1000, "idle connections kept open"),
 		MaxConnections:   r.Int("REDIS_MAX_CONNECTIONS", 20, 4, 10000, "connections at most"),
-		HealthInterval:   r.Millis("REDIS_HEALTH_CHECK_INTERVAL", 30*time.Second, "milliseconds between thorough health checks"),
+		ConnectTimeout:   atLeast(r, "REDIS_CONNECT_TIMEOUT", connectTimeout, time.Millisecond, "how long connecting to Redis may take, with TLS"),
+		CommandTimeout:   atLeast(r, "REDIS_COMMAND_TIMEOUT", commandTimeout, time.Millisecond, "how long a Redis command may take"),
+		PoolTimeout:      atLeast(r, "REDIS_POOL_TIMEOUT", poolTimeout, time.Millisecond, "how long a command may wait for a connection"),
+		KeepAlive:        atLeast(r, "REDIS_KEEP_ALIVE", keepAlive, time.Second, "silence on a connection before the system asks whether the other side is there"),
+		IdleTimeout:      atLeast(r, "REDIS_IDLE_TIMEOUT", idleTimeout, time.Second, "after which an unused connection is closed"),
+		HealthInterval:   r.Millis("REDIS_HEALTH_CHECK_INTERVAL", healthInterval, "milliseconds between thorough health checks"),
+		MonitorInterval:  r.Duration("REDIS_MONITOR_INTERVAL", 15*time.Second, "between looks at memory, clients, slow log and replicas; 0s means never"),
 		Monitoring:       r.Bool("REDIS_PERFORMANCE_MONITORING", true, "record how long Redis commands take"),
 		Debug:            r.Bool("REDIS_DEBUG", false, "log every Redis command by name and duration"),
+	}
+	if c.MonitorInterval != 0 && c.MonitorInterval < time.Second {
+		r.Reject("REDIS_MONITOR_INTERVAL", "0s, or at least 1s")
 	}
 	if c.MinConnections > c.MaxConnections {
 		r.Reject("REDIS_MIN_CONNECTIONS", fmt.Sprintf("at most REDIS_MAX_CONNECTIONS, which is %d", c.MaxConnections))
@@ -90,10 +134,21 @@ func FromEnv(r *env.Reader) Config {
 		c.Addrs = []string{net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))}
 	}
 	c.tls(r)
+	c.insecure(r)
 	if c.Mode == Cluster && c.DB != 0 {
 		r.Reject("REDIS_DB", "0, since a Redis Cluster has no other database")
 	}
 	return c
+}
+
+// atLeast reads a time that cannot be less than lowest.
+func atLeast(r *env.Reader, name string, def, lowest time.Duration, help string) time.Duration {
+	d := r.Duration(name, def, help)
+	if d < lowest {
+		r.Reject(name, "at least "+lowest.String()+", as in "+def.String())
+		return def
+	}
+	return d
 }
 
 const wantURL = "an address such as redis://user:password@host:6379/0, rediss://… for TLS, unix:///run/redis.sock, " +
@@ -254,6 +309,22 @@ func (c *Config) tls(r *env.Reader) {
 			return
 		}
 		c.TLS.Certificates = []tls.Certificate{pair}
+	}
+}
+
+// insecure gives up checking who the server is. What it is asked for may also
+// be asked by the program: the variable is the same.
+func (c *Config) insecure(r *env.Reader) {
+	if !r.Bool("REDIS_TLS_INSECURE", false, "do not check the certificate of the Redis server; refused in production") {
+		return
+	}
+	switch {
+	case r.OneOf("CREWBEAT_ENV", "development", "production refuses weak settings", "production", "development") == "production":
+		r.Reject("REDIS_TLS_INSECURE", "false, since CREWBEAT_ENV=production; for a private authority set REDIS_TLS_CA")
+	case c.TLS == nil:
+		r.Reject("REDIS_TLS_INSECURE", "false, or TLS: rediss:// in REDIS_URL")
+	default:
+		c.TLS.InsecureSkipVerify = true
 	}
 }
 

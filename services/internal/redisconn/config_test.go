@@ -83,6 +83,12 @@ func TestWhatCannotBeIsReportedWithoutSecrets(t *testing.T) {
 		{"the port of Kubernetes", map[string]string{"REDIS_HOST": "redis", "REDIS_PORT": "tcp://10.96.0.7:6379"}, []string{"enableServiceLinks: false"}},
 		{"more kept than allowed", map[string]string{"REDIS_MIN_CONNECTIONS": "30"}, []string{"REDIS_MIN_CONNECTIONS", "20"}},
 		{"seconds for milliseconds", map[string]string{"REDIS_HEALTH_CHECK_INTERVAL": "30s"}, []string{"milliseconds"}},
+		{"no time at all", map[string]string{"REDIS_COMMAND_TIMEOUT": "0s", "REDIS_CONNECT_TIMEOUT": "60000", "REDIS_POOL_TIMEOUT": "-1s", "REDIS_KEEP_ALIVE": "1ms", "REDIS_IDLE_TIMEOUT": "x"},
+			[]string{"5 settings", "REDIS_COMMAND_TIMEOUT", "at least 1ms", "REDIS_CONNECT_TIMEOUT", "REDIS_POOL_TIMEOUT", "REDIS_KEEP_ALIVE", "at least 1s", "REDIS_IDLE_TIMEOUT"}},
+		{"a monitor that never rests", map[string]string{"REDIS_MONITOR_INTERVAL": "5ms"}, []string{"REDIS_MONITOR_INTERVAL", "at least 1s"}},
+		{"no check of certificates in production", map[string]string{"REDIS_URL": "rediss://:hunter2@cache", "REDIS_TLS_INSECURE": "true", "CREWBEAT_ENV": "production"},
+			[]string{"REDIS_TLS_INSECURE", "production", "REDIS_TLS_CA"}},
+		{"no check of certificates that are not there", map[string]string{"REDIS_URL": "redis://cache", "REDIS_TLS_INSECURE": "true"}, []string{"REDIS_TLS_INSECURE", "rediss://"}},
 		{"no such file", map[string]string{"REDIS_TLS_CA": "/nowhere/ca.pem"}, []string{"REDIS_TLS_CA", "does not exist"}},
 		{"not a certificate", map[string]string{"REDIS_TLS_CA": "-----BEGIN hunter2"}, []string{"REDIS_TLS_CA", "PEM certificate"}},
 		{"half a client certificate", map[string]string{"REDIS_TLS_KEY": "-----BEGIN hunter2"}, []string{"REDIS_TLS_CERT"}},
@@ -104,5 +110,21 @@ func TestWhatCannotBeIsReportedWithoutSecrets(t *testing.T) {
 				t.Errorf("a secret is shown: %v", err)
 			}
 		})
+	}
+}
+
+func TestTimesAreThoseOfTheVariables(t *testing.T) {
+	got := config(t, map[string]string{
+		"REDIS_URL": "rediss://cache", "REDIS_CONNECT_TIMEOUT": "2s", "REDIS_COMMAND_TIMEOUT": "1s", "REDIS_POOL_TIMEOUT": "3s", "REDIS_KEEP_ALIVE": "9s",
+		"REDIS_IDLE_TIMEOUT": "1m", "REDIS_MONITOR_INTERVAL": "0s", "REDIS_TLS_INSECURE": "true",
+	})
+	if got.ConnectTimeout != 2*time.Second || got.CommandTimeout != time.Second || got.PoolTimeout != 3*time.Second || got.KeepAlive != 9*time.Second ||
+		got.IdleTimeout != time.Minute || got.MonitorInterval != 0 || !got.TLS.InsecureSkipVerify {
+		t.Errorf("got %+v", got)
+	}
+	got = config(t, map[string]string{"REDIS_URL": "rediss://cache"})
+	if got.ConnectTimeout != 500*time.Millisecond || got.CommandTimeout != 250*time.Millisecond || got.PoolTimeout != 300*time.Millisecond ||
+		got.KeepAlive != 30*time.Second || got.IdleTimeout != 5*time.Minute || got.MonitorInterval != 15*time.Second || got.TLS.InsecureSkipVerify {
+		t.Errorf("defaults: %+v", got)
 	}
 }

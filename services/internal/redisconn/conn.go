@@ -18,13 +18,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/redisconn/profile"
 )
 
-// How long things may take. Redis is there to make things faster: one that
-// does not answer within these is worse than none.
 const (
-	dialTimeout = 500 * time.Millisecond
-	ioTimeout   = 250 * time.Millisecond
-	poolTimeout = 300 * time.Millisecond
-
 	pingInterval = time.Second           // between looks while Redis is up
 	backoffFloor = 50 * time.Millisecond // between looks while it is not:
 	backoffBase  = 100 * time.Millisecond
@@ -111,6 +105,7 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 	if opts.Name == "" {
 		opts.Name = "crewbeat"
 	}
+	cfg = cfg.withDefaults()
 	c := &Conn{
 		cfg:      cfg,
 		log:      opts.Log,
@@ -136,7 +131,7 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 		return nil, err
 	}
 	quietClientLog(opts.Log)
-	c.client = redis.NewUniversalClient(c.clientOptions(cfg.MinConnections, cfg.MaxConnections))
+	c.client = newClient(c.clientOptions(cfg.MinConnections, cfg.MaxConnections))
 	c.client.AddHook(hook)
 	if err := c.firstLook(ctx); err != nil {
 		c.dropProbe()
@@ -213,7 +208,7 @@ func (c *Conn) Close() error {
 // that waits for Redis is worse off than one that goes without.
 func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
 	return &redis.UniversalOptions{
-		Dialer:                dialer(c.cfg.TLS),
+		Dialer:                dialer(c.cfg),
 		Addrs:                 c.cfg.Addrs,
 		ClientName:            c.name,
 		DisableIdentity:       true, // servers before 7.2 answer it with an error
@@ -227,21 +222,49 @@ func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
 		MaxRetries:            1,
 		MinRetryBackoff:       8 * time.Millisecond,
 		MaxRetryBackoff:       64 * time.Millisecond,
-		DialTimeout:           dialTimeout,
+		DialTimeout:           c.cfg.ConnectTimeout,
 		DialerRetries:         1,
-		ReadTimeout:           ioTimeout,
-		WriteTimeout:          ioTimeout,
+		ReadTimeout:           c.cfg.CommandTimeout,
+		WriteTimeout:          c.cfg.CommandTimeout,
 		ContextTimeoutEnabled: true,
 		PoolSize:              most,
 		MaxActiveConns:        most,
 		MinIdleConns:          idle,
-		PoolTimeout:           poolTimeout,
+		PoolTimeout:           c.cfg.PoolTimeout,
 		PipelinePoolSize:      -1, // or REDIS_MAX_CONNECTIONS would not be the most
-		ConnMaxIdleTime:       5 * time.Minute,
+		ConnMaxIdleTime:       c.cfg.IdleTimeout,
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
 	}
+}
+
+// clusterReload is between looks at who serves which slot, when nothing says
+// that it has changed. The library's minute is how long it would ask a master
+// that has died.
+const clusterReload = 5 * time.Second
+
+func newClient(o *redis.UniversalOptions) redis.UniversalClient {
+	if !o.IsClusterMode {
+		return redis.NewUniversalClient(o)
+	}
+	cluster := o.Cluster()
+	cluster.ClusterStateReloadInterval = clusterReload
+	return redis.NewClusterClient(cluster)
+}
+
+// Separate returns a client with connections of its own, two at most a server,
+// and time for answers that take long to make. What it is asked appears in no
+// profile and no trace. The caller closes it. It is nil if there is no Redis to
+// be used.
+func (c *Conn) Separate(commandTimeout time.Duration) redis.UniversalClient {
+	if c.client == nil {
+		return nil
+	}
+	o := c.clientOptions(0, 2)
+	o.MaxRetries = -1
+	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = commandTimeout, commandTimeout, commandTimeout
+	return newClient(o)
 }
 
 // firstLook fails only for a required Redis. Some causes pass by themselves
@@ -288,7 +311,7 @@ func (c *Conn) lookOut(ctx context.Context) {
 			return
 		}
 		returned := c.note(ctx, err)
-		if err == nil && (returned || time.Since(thorough) >= c.cfg.healthInterval()) {
+		if err == nil && (returned || time.Since(thorough) >= c.cfg.HealthInterval) {
 			h := c.examine(ctx)
 			c.noteHealth(h)
 			thorough = h.at
@@ -300,13 +323,6 @@ func (c *Conn) lookOut(ctx context.Context) {
 	}
 }
 
-func (c Config) healthInterval() time.Duration {
-	if c.HealthInterval <= 0 {
-		return 30 * time.Second
-	}
-	return c.HealthInterval
-}
-
 // pause is the time to the next look: a full jitter under an exponential
 // ceiling while Redis does not answer, so that many programs do not
 // fall upon a server that has just returned.
@@ -315,7 +331,7 @@ func (c *Conn) pause() time.Duration {
 	failures := c.status.Failures
 	c.mu.Unlock()
 	if failures == 0 {
-		return min(pingInterval, c.cfg.healthInterval())
+		return min(pingInterval, c.cfg.HealthInterval)
 	}
 	if failures < failuresToDown {
 		return backoffFloor
@@ -331,9 +347,9 @@ func (c *Conn) ping(ctx context.Context) error {
 	if c.probe == nil {
 		o := c.clientOptions(0, 2)
 		o.MaxRetries = -1
-		c.probe = redis.NewUniversalClient(o)
+		c.probe = newClient(o)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTimeout+ioTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout+c.cfg.CommandTimeout)
 	defer cancel()
 	err := c.probe.Ping(ctx).Err()
 	if err == nil && c.failing.Load() > 0 {

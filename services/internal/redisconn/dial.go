@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"time"
 )
 
 // handshakeError reports that a connection was made but TLS did not come
@@ -18,18 +17,18 @@ func (e *handshakeError) Error() string { return "tls: handshake: " + e.err.Erro
 // Unwrap returns what the handshake ended with.
 func (e *handshakeError) Unwrap() error { return e.err }
 
-// dialer connects, and speaks TLS if cfg is not nil. The time for both together
+// dialer connects, and speaks TLS if it is set up. The time for both together
 // is bounded.
-func dialer(cfg *tls.Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
-	plain := &net.Dialer{KeepAlive: 30 * time.Second}
+func dialer(cfg Config) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	plain := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: cfg.KeepAlive, Interval: cfg.KeepAlive / 3, Count: 3}}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		ctx, cancel := context.WithTimeout(ctx, cfg.ConnectTimeout)
 		defer cancel()
 		conn, err := plain.DialContext(ctx, network, addr)
-		if err != nil || cfg == nil || network == "unix" {
+		if err != nil || cfg.TLS == nil || network == "unix" {
 			return conn, err
 		}
-		own := cfg.Clone()
+		own := cfg.TLS.Clone()
 		if host, _, err := net.SplitHostPort(addr); err == nil && own.ServerName == "" {
 			own.ServerName = host
 		}

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/info"
 )
 
 // Above these, a Redis that works is called degraded.
@@ -70,37 +70,16 @@ func (c *Conn) examine(ctx context.Context) health {
 // inform adds what the server says of itself. A user who may not ask is no
 // reason to call Redis ill.
 func (c *Conn) inform(ctx context.Context, h *health) {
-	text, err := c.probe.Info(ctx, "server", "clients", "memory").Result()
+	text, err := c.probe.Info(ctx).Result()
 	if err != nil {
 		return
 	}
-	info := parseInfo(text)
+	in := info.Parse(text)
 	h.info = true
-	h.usedMemory = number(info["used_memory"])
-	h.maxMemory = number(info["maxmemory"])
-	h.connectedClients = number(info["connected_clients"])
-	h.version = info["redis_version"]
-}
-
-// parseInfo reads the answer of INFO: a line is a name, a colon and a value,
-// which may hold colons of its own.
-func parseInfo(text string) map[string]string {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		line = strings.TrimRight(line, "\r\n")
-		if name, value, ok := strings.Cut(line, ":"); ok && !strings.HasPrefix(line, "#") {
-			info[name] = value
-		}
-	}
-	return info
-}
-
-func number(s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
+	h.usedMemory = in.Int("used_memory")
+	h.maxMemory = in.Int("maxmemory")
+	h.connectedClients = in.Int("connected_clients")
+	h.version = in["redis_version"]
 }
 
 func timed(f func() error) (time.Duration, error) {

@@ -16,18 +16,6 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 )
 
-func TestInfoIsCutAtTheFirstColonOnly(t *testing.T) {
-	got := redisconn.ParseInfo("# Server\r\nredis_version:7.0.15\r\nexecutable:/srv/a:b:c\r\n\r\n# Memory\r\nused_memory:42\r\n")
-	for name, want := range map[string]string{"redis_version": "7.0.15", "executable": "/srv/a:b:c", "used_memory": "42"} {
-		if got[name] != want {
-			t.Errorf("%s = %q, want %q", name, got[name], want)
-		}
-	}
-	if len(got) != 3 {
-		t.Errorf("got %v", got)
-	}
-}
-
 func TestEveryCheckWritesAKeyOfItsOwnThatExpires(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Addr())

@@ -229,6 +229,11 @@ func (h *hook) watch(ctx context.Context, err error) {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrClosed) {
 		return // says nothing of Redis
 	}
+	if cluster, ok := h.c.client.(*redis.ClusterClient); ok {
+		// It would go on asking the master that does not answer. It looks at
+		// most five times a second, however often it is told to.
+		cluster.ReloadState(ctx)
+	}
 	if failing.Add(1) == failuresToLook {
 		select {
 		case h.c.look <- struct{}{}:

@@ -1,4 +1,0 @@
-package redisconn
-
-// ParseInfo is parseInfo for tests.
-var ParseInfo = parseInfo
