@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,7 +16,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/api"
 	"github.com/crewbeat/crewbeat/services/crewbeat/page"
 	"github.com/crewbeat/crewbeat/services/internal/db"
-	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/diagnose"
 )
 
 // errUnwell reports that the doctor has found something that keeps Crewbeat
@@ -29,14 +29,18 @@ type finding struct {
 	err     error  // nil: it is well
 	said    string // what was found when it is well
 	warning bool   // Crewbeat works without it
+	redis   *diagnose.Report
 }
 
 // doctor looks at the settings and at what they name, and says for each what
-// is wrong and what to do. It changes nothing.
+// is wrong and what to do. It changes nothing, but for keys in Redis that it
+// deletes again.
 func doctor(ctx context.Context, in invocation) error {
 	var data, addr string
+	var asJSON bool
 	err := in.parse("doctor", func(f *flag.FlagSet) {
 		f.StringVar(&data, "data", "data", "the data `FOLDER` of the all-in-one, if DATABASE_URL is not set")
+		f.BoolVar(&asJSON, "json", false, "print one JSON object, for programs")
 		f.StringVar(&addr, "addr", "", "also see whether `HOST:PORT` is free")
 	})
 	if err != nil {
@@ -52,7 +56,48 @@ func doctor(ctx context.Context, in invocation) error {
 	if addr != "" {
 		findings = append(findings, examineAddr(ctx, addr))
 	}
+	if asJSON {
+		return reportJSON(in.stdout, findings)
+	}
 	return report(in.stdout, findings)
+}
+
+// reportJSON prints what [report] does, for programs: what is well or not, by
+// subject, and all that was found about Redis.
+func reportJSON(w io.Writer, findings []finding) error {
+	type check struct {
+		Subject string           `json:"subject"`
+		Status  string           `json:"status"` // ok, warning or failed
+		Text    string           `json:"text"`
+		Redis   *diagnose.Report `json:"redis,omitempty"`
+	}
+	body := struct {
+		Status string  `json:"status"` // the worst of all
+		Checks []check `json:"checks"`
+	}{Status: "ok"}
+	for _, f := range findings {
+		c := check{Subject: f.subject, Status: "ok", Text: f.said, Redis: f.redis}
+		switch {
+		case f.err == nil:
+		case f.warning:
+			c.Status, c.Text = "warning", f.err.Error()
+		default:
+			c.Status, c.Text = "failed", f.err.Error()
+		}
+		if c.Status == "failed" || body.Status == "ok" {
+			body.Status = c.Status
+		}
+		body.Checks = append(body.Checks, c)
+	}
+	out := json.NewEncoder(w)
+	out.SetIndent("", "  ")
+	if err := out.Encode(body); err != nil {
+		return err
+	}
+	if body.Status == "failed" {
+		return errUnwell
+	}
+	return nil
 }
 
 func report(w io.Writer, findings []finding) error {
@@ -117,16 +162,31 @@ func examineRedis(ctx context.Context, c config) finding {
 		f.said = "REDIS_URL is not set: cache and events live in the process, which is right for the all-in-one only"
 		return f
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	c.Redis.Required = true // to hear why it cannot be reached
-	conn, err := redisconn.Open(ctx, c.Redis, redisconn.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		f.err = err
-		return f
+	r := diagnose.Diagnose(ctx, c.Redis, diagnose.Options{})
+	f.redis, f.said = &r, "answers, and does what Crewbeat needs"
+	var texts []string
+	for _, found := range r.Findings {
+		lines := []string{fmt.Sprintf("%s: %s [%s]", found.Severity, found.Seen, found.ID)}
+		if found.Node != r.Addr && !strings.Contains(found.Seen, found.Node) {
+			lines[0] += " at " + found.Node
+		}
+		for _, cause := range found.Causes {
+			lines = append(lines, "  perhaps: "+cause)
+		}
+		for _, step := range found.Next {
+			lines = append(lines, "  do:      "+step)
+		}
+		texts = append(texts, strings.Join(lines, "\n"))
 	}
-	f.err = conn.Close()
-	f.said = "answers"
+	all := strings.Join(texts, "\n")
+	switch worst := r.Worst(); worst {
+	case "":
+	case diagnose.Note:
+		f.said += "\n" + all
+	case diagnose.Warning, diagnose.Critical:
+		f.err = errors.New(all)
+		f.warning = f.warning || worst == diagnose.Warning
+	}
 	return f
 }
 

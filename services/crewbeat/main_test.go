@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"github.com/crewbeat/crewbeat/services/api"
 )
 
@@ -261,6 +262,42 @@ func TestDoctorTellsTheWellFromTheSick(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("want %q in:\n%s", want, &out)
 		}
+	}
+	if strings.Contains(out.String(), "hunter2") {
+		t.Errorf("a password is shown:\n%s", &out)
+	}
+}
+
+func TestTheDoctorTellsProgramsToo(t *testing.T) {
+	server := tieredtest.StartRedis(t, tieredtest.WithUsers(tieredtest.User{Name: "app", Password: "hunter2", Rules: []string{"~*", "&*", "+@all", "-set"}}))
+	settings := map[string]string{"REDIS_URL": "redis://app:hunter2@" + server.Addr(), "REDIS_REQUIRED": "true"}
+	var out text
+	err := run(t.Context(), []string{"doctor", "--json", "--data", t.TempDir()}, func(name string) string { return settings[name] }, &out, io.Discard, nil)
+	if !errors.Is(err, errUnwell) {
+		t.Errorf("error %v, want errUnwell", err)
+	}
+	var body struct {
+		Status string
+		Checks []struct {
+			Subject, Status string
+			Redis           *struct {
+				Findings []struct{ ID, Severity string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(out.String()), &body); err != nil {
+		t.Fatalf("%v in:\n%s", err, &out)
+	}
+	found := false
+	for _, c := range body.Checks {
+		if c.Subject == "redis" && c.Status == "failed" && c.Redis != nil {
+			for _, f := range c.Redis.Findings {
+				found = found || f.ID == "connection.acl" && f.Severity == "critical"
+			}
+		}
+	}
+	if body.Status != "failed" || !found {
+		t.Errorf("got:\n%s", &out)
 	}
 	if strings.Contains(out.String(), "hunter2") {
 		t.Errorf("a password is shown:\n%s", &out)

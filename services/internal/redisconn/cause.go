@@ -33,6 +33,7 @@ const (
 	CauseDatabase     Cause = "no such database number"
 	CauseLoading      Cause = "still loading its data"
 	CauseReadOnly     Cause = "read-only replica"
+	CauseNotSaving    Cause = "refusing writes since it cannot save"
 	CauseOutOfMemory  Cause = "out of memory"
 	CauseConnections  Cause = "too many connections"
 	CauseProtected    Cause = "protected mode"
@@ -70,6 +71,8 @@ func (c Cause) Hint() string {
 		return "again in a moment: the server has just started"
 	case CauseReadOnly:
 		return "that the address is that of the master"
+	case CauseNotSaving:
+		return "the log of the server and its disk: its last snapshot failed"
 	case CauseOutOfMemory:
 		return "maxmemory and maxmemory-policy of the server"
 	case CauseConnections:
@@ -139,7 +142,7 @@ func causeOfReply(s string) Cause {
 		{"LOADING", CauseLoading},
 		{"READONLY", CauseReadOnly},
 		{"OOM ", CauseOutOfMemory},
-		{"MISCONF", CauseReadOnly},
+		{"MISCONF", CauseNotSaving},
 		{"max number of clients", CauseConnections},
 		{"DB index is out of range", CauseDatabase},
 		{"invalid DB index", CauseDatabase},

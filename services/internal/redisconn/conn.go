@@ -207,32 +207,36 @@ func (c *Conn) Close() error {
 // clientOptions is one set for every mode; retries are few, since a caller
 // that waits for Redis is worse off than one that goes without.
 func (c *Conn) clientOptions(idle, most int) *redis.UniversalOptions {
+	return c.cfg.options(c.name, idle, most)
+}
+
+func (c Config) options(name string, idle, most int) *redis.UniversalOptions {
 	return &redis.UniversalOptions{
-		Dialer:                dialer(c.cfg),
-		Addrs:                 c.cfg.Addrs,
-		ClientName:            c.name,
+		Dialer:                dialer(c),
+		Addrs:                 c.Addrs,
+		ClientName:            name,
 		DisableIdentity:       true, // servers before 7.2 answer it with an error
-		DB:                    c.cfg.DB,
-		Username:              c.cfg.Username,
-		Password:              c.cfg.Password,
-		SentinelUsername:      c.cfg.SentinelUsername,
-		SentinelPassword:      c.cfg.SentinelPassword,
-		MasterName:            c.cfg.MasterName,
-		IsClusterMode:         c.cfg.Mode == Cluster,
+		DB:                    c.DB,
+		Username:              c.Username,
+		Password:              c.Password,
+		SentinelUsername:      c.SentinelUsername,
+		SentinelPassword:      c.SentinelPassword,
+		MasterName:            c.MasterName,
+		IsClusterMode:         c.Mode == Cluster,
 		MaxRetries:            1,
 		MinRetryBackoff:       8 * time.Millisecond,
 		MaxRetryBackoff:       64 * time.Millisecond,
-		DialTimeout:           c.cfg.ConnectTimeout,
+		DialTimeout:           c.ConnectTimeout,
 		DialerRetries:         1,
-		ReadTimeout:           c.cfg.CommandTimeout,
-		WriteTimeout:          c.cfg.CommandTimeout,
+		ReadTimeout:           c.CommandTimeout,
+		WriteTimeout:          c.CommandTimeout,
 		ContextTimeoutEnabled: true,
 		PoolSize:              most,
 		MaxActiveConns:        most,
 		MinIdleConns:          idle,
-		PoolTimeout:           c.cfg.PoolTimeout,
+		PoolTimeout:           c.PoolTimeout,
 		PipelinePoolSize:      -1, // or REDIS_MAX_CONNECTIONS would not be the most
-		ConnMaxIdleTime:       c.cfg.IdleTimeout,
+		ConnMaxIdleTime:       c.IdleTimeout,
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
@@ -253,18 +257,36 @@ func newClient(o *redis.UniversalOptions) redis.UniversalClient {
 	return redis.NewClusterClient(cluster)
 }
 
-// Separate returns a client with connections of its own, two at most a server,
-// and time for answers that take long to make. What it is asked appears in no
-// profile and no trace. The caller closes it. It is nil if there is no Redis to
-// be used.
+// Separate returns a client with connections of its own; see [Config.Client].
 func (c *Conn) Separate(commandTimeout time.Duration) redis.UniversalClient {
-	if c.client == nil {
+	return c.cfg.Client(c.name, commandTimeout)
+}
+
+// Client returns a client for questions in the background: with two connections
+// a server at most, time for answers that take long to make, and no retries. It
+// is in no profile and no trace, and connects when it is asked something. The
+// caller closes it. It is nil if there is no Redis to be used.
+func (c Config) Client(name string, commandTimeout time.Duration) redis.UniversalClient {
+	if !c.Enabled() {
 		return nil
 	}
-	o := c.clientOptions(0, 2)
+	quietClientLog(slog.New(slog.DiscardHandler)) // unless Open has done it
+	o := c.withDefaults().options(name, 0, 2)
 	o.MaxRetries = -1
 	o.ReadTimeout, o.WriteTimeout, o.PoolTimeout = commandTimeout, commandTimeout, commandTimeout
 	return newClient(o)
+}
+
+// Sentinel returns a client of one Sentinel of the configuration. The caller
+// closes it.
+func (c Config) Sentinel(addr string) *redis.SentinelClient {
+	c = c.withDefaults()
+	return redis.NewSentinelClient(&redis.Options{
+		Addr: addr, Dialer: dialer(c), DisableIdentity: true, Username: c.SentinelUsername, Password: c.SentinelPassword,
+		DialTimeout: c.ConnectTimeout, DialerRetries: 1, ReadTimeout: c.CommandTimeout, WriteTimeout: c.CommandTimeout,
+		MaxRetries: -1, PoolSize: 1, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 }
 
 // firstLook fails only for a required Redis. Some causes pass by themselves

@@ -168,6 +168,12 @@ func (m *Monitor) addr(client *redis.Client) string {
 	return client.Options().Addr
 }
 
+// At looks at one node, without what it was before. A client that follows a
+// master does not know its address, so it is given.
+func At(ctx context.Context, client *redis.Client, addr string) Node {
+	return lookAt(ctx, client, addr, &memory{})
+}
+
 func lookAt(ctx context.Context, client *redis.Client, addr string, before *memory) Node {
 	n := Node{Addr: addr}
 	n.Keyspace.Databases, n.Replication.Replicas = []Database{}, []Replica{}
