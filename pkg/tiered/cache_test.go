@@ -3,6 +3,7 @@ package tiered_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"strconv"
 	"strings"
@@ -55,8 +56,17 @@ func TestSetIsSeenByTheNextGet(t *testing.T) {
 	})
 }
 
+var rounds = flag.Int("rounds", 1, "how often TestReadYourWrites is done")
+
 // Ristretto alone fails all three counts: see local.go.
 func TestReadYourWrites(t *testing.T) {
+	for range *rounds {
+		readYourWrites(t)
+	}
+}
+
+func readYourWrites(t *testing.T) {
+	t.Helper()
 	const keys = 20_000
 	s := open(t)
 	c, err := tiered.New[int, int](s, "numbers")

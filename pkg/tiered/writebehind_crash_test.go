@@ -121,19 +121,20 @@ func TestSlowConsumerThatLosesItsLeaseUndoesNothing(t *testing.T) {
 		}
 		return nil
 	})
-	must(t, w1.Put(t.Context(), "k", fields{"n": 1}))
+	must(t, w1.Put(t.Context(), "k", fields{"n": 0, "m": 0}))
+	must(t, w1.Put(t.Context(), "k", fields{"n": 1, "m": 1}))
 	var wg sync.WaitGroup
 	wg.Go(func() { flush(t, w1) })
 	<-entered
 	// As if the process had stood still for as long as the lease.
 	must(t, shared.Client(t).Del(t.Context(), prefix(t)+":wb:{w:0}:l").Err())
-	must(t, w2.Put(t.Context(), "k", fields{"n": 2}))
+	must(t, w2.Merge(t.Context(), "k", fields{"n": 2}))
 	flush(t, w2)
-	wantRow(t, tb, "k", fields{"n": 2})
+	wantRow(t, tb, "k", fields{"n": 2, "m": 1})
 	<-ended
 	close(late)
 	wg.Wait()
-	wantRow(t, tb, "k", fields{"n": 2})
+	wantRow(t, tb, "k", fields{"n": 2, "m": 1})
 }
 
 // Who holds a partition's lease flushes it, and nobody else meanwhile.
