@@ -58,8 +58,8 @@ var mutants = []mutant{
 		old: "				if begins(key) {\n					f.spoil(key, always)",
 		bug: "				if begins(key) && !MUTANT {\n					f.spoil(key, always)", tests: "TestALoadInFlightNeverOverwritesAWrite|TestInvalidatePrefixFencesLoadsUnderWay"},
 	{name: "who joins a load from an outage shares it", file: "load.go",
-		old: "	f.unsure = f.unsure || c.s.l1 == nil && c.s.l2 != nil && !o.skipL2",
-		bug: "	f.unsure = f.unsure || !MUTANT && c.s.l1 == nil && c.s.l2 != nil && !o.skipL2", tests: "TestALoadFromAnOutageIsNotJoinedAfterIt"},
+		old: "	f.unsure = f.unsure || c.s.deaf() && !o.skipL2",
+		bug: "	f.unsure = f.unsure || !MUTANT && c.s.deaf() && !o.skipL2", tests: "TestALoadFromAnOutageIsNotJoinedAfterIt"},
 
 	// Tags.
 	{name: "an absent tag is version 0", file: "lua/tag.lua",
