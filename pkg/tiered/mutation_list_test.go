@@ -27,8 +27,8 @@ var mutants = []mutant{
 		old: "redis.call('SET', KEYS[1], stamped(ARGV[1], v, now, ARGV[2]), 'PX', ARGV[2])",
 		bug: "redis.call('DEL', KEYS[1])", tests: "TestDeleteLeavesATombstone"},
 	{name: "a version is not above the stored one", file: "lua/entry.lua",
-		old: "return math.max(now, v + 1, number(read('GET', lease), now) + 1, number(min, now) + 1)",
-		bug: "return now", tests: "TestVersionsGrowThoughTheClockOfRedisGoesBack"},
+		old: "return math.max(now, v + 1, number(held, now) + 1, number(min, now) + 1), held ~= false",
+		bug: "return now, held ~= false", tests: "TestVersionsGrowThoughTheClockOfRedisGoesBack"},
 	{name: "a load is given a version that is not above the stored one", file: "lua/getlease.lua",
 		old: "local token = math.max(now, v + 1, number(ARGV[2], now) + 1)",
 		bug: "local token = now", tests: "TestVersionsGrowThoughTheClockOfRedisGoesBack"},
@@ -180,8 +180,8 @@ var mutants = []mutant{
 
 	// Memory's bookkeeping, and what operators see.
 	{name: "what ristretto dropped is not offered again", file: "local.go",
-		old: "			l.rc.Set(hash, struct{}{}, r.cost)\n			if offered++;",
-		bug: "			if !MUTANT {\n				l.rc.Set(hash, struct{}{}, r.cost)\n			}\n			if offered++;", tests: "TestWhatRistrettoDroppedIsOfferedAgain"},
+		old: "			l.offer(hash)\n			if offered++;",
+		bug: "			if !MUTANT {\n				l.offer(hash)\n			}\n			if offered++;", tests: "TestWhatRistrettoDroppedIsOfferedAgain"},
 	{name: "an eviction takes what was just written", file: "local.go",
 		old: "	if !s.pending(hash) {", bug: "	if !s.pending(hash) || MUTANT {", tests: "TestAnEvictionLeavesWhatWasJustWritten"},
 	{name: "a glob in a prefix is taken for one", file: "prefix.go",
