@@ -24,8 +24,9 @@
 //   - Staleness of other processes. With the backplane up: one message
 //     latency. With a subscription that broke: none beyond the time it takes
 //     to notice, because every read of memory then asks Redis by one header
-//     read. With one that is silently dead: at most 2.5 s, the canary's
-//     window. With Redis away: the L1TTL. See Backplanes below for the others.
+//     read. With one that is silently dead, or a Cluster's bus that is: at most
+//     2.5 s, the canary's window. With Redis away: the L1TTL. See Backplanes
+//     below for the others.
 //   - Expiry. Nothing is served past its TTL, nor from memory past its L1TTL,
 //     nor from memory longer than Redis would have kept it; but with [FailSafe]
 //     GetOrLoad may serve what is up to its max past the TTL, when the loader
@@ -94,6 +95,8 @@
 //     not answer any more: it returns [ErrUncertain]. Nor that what was updated
 //     stays: it may be evicted, and a Redis that loses acknowledged writes in a
 //     failover loses updates too.
+//   - Messages that a Cluster's bus loses while it reconnects two nodes within a
+//     second, so that no beat is missed: they are made up for by the L1TTL.
 //   - Transactions between keys, or with the source. If a process dies in
 //     Write, what was cached before may be served until the lease and the
 //     L1TTL end.
