@@ -81,9 +81,12 @@ var rules = []rule{
 	{folder: "services/realtime/internal/socket", ours: []string{"services/internal/event", "services/internal/session", "services/realtime/internal/hub"},
 		others: []string{"github.com/gobwas/ws", otel, "golang.org/x/sys"}},
 
+	{folder: "services/realtime/internal/quota", ours: []string{"services/internal/caching"}, others: []string{goredis}},
+	{folder: "services/realtime/internal/ticket", others: []string{goredis}},
+
 	// The three programs put the parts together: they may use all of ours.
 	{folder: "services/api", ours: []string{wholeTree}, others: []string{otel, "github.com/google/uuid", "github.com/oklog/ulid/v2"}},
-	{folder: "services/realtime", ours: []string{wholeTree}, others: []string{otel}},
+	{folder: "services/realtime", ours: []string{wholeTree}, others: []string{otel, goredis}},
 	{folder: "services/crewbeat", ours: []string{wholeTree}, others: []string{otel}},
 	{folder: "services/crewbeat/page", others: []string{"github.com/andybalholm/brotli"}},
 }

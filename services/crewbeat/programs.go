@@ -40,9 +40,10 @@ func (s *stack) openAPI() (*api.API, error) {
 func (s *stack) openRealtime(ctx context.Context) (*realtime.Server, error) {
 	rt, err := realtime.New(ctx, realtime.Config{
 		// Clients that are half a window late are cut off, and all of that
-		// has to fit into the time to stop.
-		DrainWindow: s.Shutdown * 2 / 3,
+		// has to fit into the time to stop, with some left for the others.
+		DrainWindow: s.Shutdown / 2,
 		DB:          s.db, Sessions: s.sessions, Broker: s.broker, Origins: s.allowedOrigins(),
+		Redis: s.redis.Client(), Secret: s.limitSecret(), TrustedProxies: s.TrustedProxies,
 		Log: s.log, Tracer: s.telemetry.TracerProvider(), Meter: s.telemetry.MeterProvider(), Version: versionText(),
 	})
 	if err != nil {

@@ -10,17 +10,35 @@ import (
 
 	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/ticket"
 )
 
 // auth answers from the sessions and the memberships.
 type auth struct {
 	db       *sql.DB
 	sessions Sessions
+	tickets  *ticket.Tickets
 }
 
 // Identify implements [socket.Auth].
 func (a auth) Identify(ctx context.Context, r *http.Request) (socket.Identity, error) {
 	token, s, err := a.sessions.FromRequest(ctx, r)
+	if err != nil {
+		return socket.Identity{}, unauthenticated(err)
+	}
+	return socket.Identity{UserID: s.UserID, SessionID: s.ID, Token: socket.Secret(token)}, nil
+}
+
+// Redeem implements [socket.Auth].
+func (a auth) Redeem(ctx context.Context, t string) (socket.Identity, error) {
+	token, err := a.tickets.Redeem(ctx, t)
+	if errors.Is(err, ticket.ErrUnknown) {
+		return socket.Identity{}, socket.ErrUnauthenticated
+	}
+	if err != nil {
+		return socket.Identity{}, err
+	}
+	s, err := a.sessions.Lookup(ctx, token)
 	if err != nil {
 		return socket.Identity{}, unauthenticated(err)
 	}

@@ -3,10 +3,13 @@ package realtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -30,6 +33,17 @@ type Config struct {
 	Broker   event.Broker // where events come from
 	Origins  []string     // of pages that may connect, besides the server's own host
 
+	// Redis holds what nodes share beside the events: limits, tickets,
+	// presence. Nil means that there is one node. It stays the caller's.
+	Redis redis.UniversalClient
+	// Secret keys the hashes that stand for people in Redis; all nodes need
+	// the same one.
+	Secret string
+	// TrustedProxies are the addresses, or networks, whose X-Forwarded-For
+	// tells who connects.
+	TrustedProxies []string
+	proxies        []netip.Prefix
+
 	// DrainWindow is the time over which clients are asked to leave when the
 	// server drains. Default 30 s.
 	DrainWindow time.Duration
@@ -44,7 +58,8 @@ type Config struct {
 // Limits are for tests and for unusual networks; zero values are the defaults
 // of the protocol.
 type Limits struct {
-	PerUser    int           // connections of a user on a node; 20
+	PerUser    int           // connections of a user; 20
+	PerIP      int           // connections from a public address, or a /64 of IPv6; 100
 	QueueLen   int           // messages that wait for a slow reader; 256
 	QueueBytes int           // and their size; 256 KiB
 	PerSecond  int           // messages of a client; 20
@@ -53,6 +68,8 @@ type Limits struct {
 	SlowAfter  time.Duration // how long a reader may take nothing; 30 s
 	MaxAge     time.Duration // of a connection; 4 h
 	Recheck    time.Duration // of sessions and memberships; 5 min
+	Comment    time.Duration // between the comments that keep a stream open; 15 s
+	Introduce  time.Duration // for a client that authenticates by message; 5 s
 	Tick       time.Duration // resolution of pings; 250 ms
 }
 
@@ -66,6 +83,22 @@ func (c Config) validate() error {
 		return errors.New("realtime: Config.Broker is missing")
 	}
 	return nil
+}
+
+// withProxies reads the TrustedProxies.
+func (c Config) withProxies() (Config, error) {
+	for _, s := range c.TrustedProxies {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			a, err := netip.ParseAddr(s)
+			if err != nil {
+				return Config{}, fmt.Errorf("realtime: TrustedProxies: %q is neither an address nor a network such as 10.0.0.0/8", s)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		c.proxies = append(c.proxies, p.Masked())
+	}
+	return c, nil
 }
 
 func (c Config) withDefaults() Config {

@@ -149,7 +149,7 @@ type message struct {
 	Recovered bool
 	Replayed  int
 	Reason    string
-	Code      string
+	Code      any
 	Status    string
 	Conn      string
 	PingMs    int64 `json:"ping_ms"`
@@ -177,6 +177,7 @@ type dialing struct {
 	query  string
 	small  bool // little of what is sent waits in the kernel
 	mute   bool
+	offers []string // subprotocols
 }
 
 // dial connects, with the Origin of the page.
@@ -202,7 +203,7 @@ func (n *node) dial(d dialing) (*client, *http.Response, error) {
 		return c, err
 	}}
 	ws, resp, err := websocket.Dial(n.t.Context(), n.http.URL+"/rt/v1/ws"+d.query, &websocket.DialOptions{
-		HTTPHeader: h, HTTPClient: &http.Client{Transport: tr},
+		HTTPHeader: h, HTTPClient: &http.Client{Transport: tr}, Subprotocols: d.offers,
 	})
 	if err != nil {
 		return nil, resp, err

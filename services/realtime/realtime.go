@@ -1,4 +1,5 @@
-// Package realtime brings events to browsers over WebSockets.
+// Package realtime brings events to browsers over WebSockets, or server-sent
+// events where these are blocked.
 //
 // # Guarantees
 //
@@ -23,19 +24,26 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/ticket"
 )
 
-// Server serves WebSockets.
+// Server serves WebSockets and streams.
 type Server struct {
 	c       Config
+	ctx     context.Context //nolint:containedctx // of the values that New was given; it never ends
 	hub     *hub.Hub
 	sockets *socket.Server
+	quota   *quota.Quota
+	tickets *ticket.Tickets
+	auth    auth
 	unwatch func()
 	watched sync.WaitGroup // that sessions end
 	handler http.Handler
@@ -47,9 +55,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	c = c.withDefaults()
+	c, err := c.withDefaults().withProxies()
+	if err != nil {
+		return nil, err
+	}
 	ctx = context.WithoutCancel(ctx)
-	s := &Server{c: c}
+	s := &Server{c: c, ctx: ctx}
 	// The feed tells the sockets, and they are made after it: nothing is
 	// delivered before the first of them subscribes.
 	f, err := feed.New(feed.Options{
@@ -62,14 +73,19 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("set up feed: %w", err)
 	}
 	s.hub = hub.New(ctx, f)
+	s.quota = quota.New(ctx, quota.Options{Client: c.Redis, Secret: c.Secret, Log: c.Log})
+	s.tickets = ticket.New(c.Redis, nil)
+	s.auth = auth{db: c.DB.SQL(), sessions: c.Sessions, tickets: s.tickets}
 	s.sockets, err = socket.New(ctx, socket.Config{
-		Hub: s.hub, Auth: auth{db: c.DB.SQL(), sessions: c.Sessions}, Origins: c.Origins,
-		PerUser: c.Limits.PerUser, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
+		Hub: s.hub, Auth: s.auth, Quota: s.quota,
+		Origins: c.Origins, Proxies: c.proxies,
+		PerUser: c.Limits.PerUser, PerIP: c.Limits.PerIP, Comment: c.Limits.Comment, Introduce: c.Limits.Introduce, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
 		PingEvery: c.Limits.PingEvery, PongWithin: c.Limits.PongWithin, SlowAfter: c.Limits.SlowAfter,
 		MaxAge: c.Limits.MaxAge, Recheck: c.Limits.Recheck, Tick: c.Limits.Tick,
 		Log: c.Log, Tracer: c.Tracer, Meter: c.Meter,
 	})
 	if err != nil {
+		s.quota.Close(ctx)
 		s.hub.Close()
 		return nil, fmt.Errorf("set up sockets: %w", err)
 	}
@@ -85,18 +101,16 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/rt/v1/ws", s.sockets)
-	mux.HandleFunc("/rt/v1/events", func(w http.ResponseWriter, _ *http.Request) {
-		socket.Problem(w, http.StatusNotImplemented, "use-websocket", "Server-sent events are not served",
-			"Connect to /rt/v1/ws with a WebSocket; without one, load the state again from the API every so often.")
-	})
+	mux.HandleFunc("/rt/v1/events", s.sockets.ServeEvents)
+	mux.HandleFunc("/rt/v1/ticket", s.serveTicket)
 	mux.HandleFunc("/rt/", func(w http.ResponseWriter, _ *http.Request) {
-		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws.")
+		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws, or /rt/v1/events as server-sent events; tickets are at /rt/v1/ticket.")
 	})
 	s.handler = mux
 	return s, nil
 }
 
-// Handler serves /rt/v1/ws. Its connections are hijacked: the HTTP server does
+// Handler serves what is below /rt/: see docs/events.md. Its connections are hijacked: the HTTP server does
 // not know of them, and only Drain and Close end them.
 func (s *Server) Handler() http.Handler { return s.handler }
 
@@ -117,6 +131,9 @@ func (s *Server) Close() error {
 	s.unwatch()
 	s.sockets.Close()
 	s.hub.Close()
+	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+	defer cancel()
+	s.quota.Close(ctx)
 	return nil
 }
 

@@ -552,7 +552,7 @@ func TestOneMessageIsOneSpanHoweverManyGetIt(t *testing.T) {
 
 func TestOtherRequestsAreToldWhatToDo(t *testing.T) {
 	n := start(t, nil, nil)
-	for path, want := range map[string]int{"/rt/v1/ws": 426, "/rt/v1/events": 501, "/rt/v1/else": 404} {
+	for path, want := range map[string]int{"/rt/v1/ws": 426, "/rt/v1/events": 400, "/rt/v1/ticket": 405, "/rt/v1/else": 404} {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, n.http.URL+path, nil)
 		req.Header.Set("Origin", n.http.URL)
 		resp, err := http.DefaultClient.Do(req)

@@ -103,6 +103,8 @@ func Families() []Family {
 		{`cb:rl:[a-z-]+:(fixed|sliding|gcra):[A-Za-z0-9_-]{22}`, "how often somebody has asked; the asker is a keyed hash"},
 		{`rt:\{(user|team):` + id + `:[a-z]+\}:(s|m)`, "the last events of a channel, and where it stands"},
 		{`rt:\{(user|team):` + id + `:[a-z]+\}:o:[0-9A-Z]{26}`, "that an event was published"},
+		{`rt:q:\{[A-Za-z0-9_-]{22}\}`, "who is connected, as leases; the person or address is a keyed hash"},
+		{`rt:t:\{[A-Za-z0-9_-]{22}\}`, "what a ticket stands for, sealed by the ticket"},
 		{`crewbeat[a-z-]*:health:[A-Z2-7]{26}`, "a health check"},
 	}
 	for _, s := range Spaces {

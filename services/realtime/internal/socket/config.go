@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -44,6 +45,9 @@ func (Secret) GoString() string { return "[redacted]" }
 type Auth interface {
 	// Identify returns who sends r, or ErrUnauthenticated.
 	Identify(ctx context.Context, r *http.Request) (Identity, error)
+	// Redeem returns who was given a ticket, which is good for once, or
+	// ErrUnauthenticated.
+	Redeem(ctx context.Context, ticket string) (Identity, error)
 	// Recheck returns ErrUnauthenticated if the session is over. Any other
 	// error means that nobody can tell.
 	Recheck(ctx context.Context, who Identity) error
@@ -51,23 +55,36 @@ type Auth interface {
 	Allowed(ctx context.Context, userID, channel string) (bool, error)
 }
 
-// Config fits a Server. Hub and Auth are required.
+// Quota counts connections, over all nodes if it can.
+type Quota interface {
+	// Take takes one of limit places under key; ok is false if there is none
+	// left. give returns it, and must not block.
+	Take(ctx context.Context, key string, limit int) (give func(), ok bool)
+}
+
+// Config fits a Server. Hub, Auth and Quota are required.
 type Config struct {
 	Hub     *hub.Hub
 	Auth    Auth
-	Origins []string // besides the host of the request itself
+	Quota   Quota
+	Proxies []netip.Prefix // whose X-Forwarded-For is believed
+	Origins []string       // besides the host of the request itself
 
 	MessageBytes int           // of a client's message; default 8 KiB
 	Channels     int           // of a connection; default 64
 	PerSecond    int           // messages of a client; default 20
-	PerUser      int           // connections of a user on this node; default 20
+	PerUser      int           // connections of a user; default 20
+	PerIP        int           // connections from a public address, or a /64 of IPv6; default 100
 	QueueLen     int           // messages that wait for a slow reader; default 256
 	QueueBytes   int           // and their size; default 256 KiB
 	PingEvery    time.Duration // ± 10 %; default 25 s
 	PongWithin   time.Duration // default 10 s
+	Comment      time.Duration // between the comments that keep a stream open; default 15 s
+	StreamMax    int           // channels of a stream of server-sent events; default 16
 	SlowAfter    time.Duration // how long a reader may take nothing; default 30 s
 	MaxAge       time.Duration // 80 to 100 % of it; default 4 h
 	Recheck      time.Duration // of sessions and memberships; default 5 min
+	Introduce    time.Duration // for a client that authenticates by message; default 5 s
 	Tick         time.Duration // resolution of pings; default 250 ms
 
 	Log    *slog.Logger
@@ -90,13 +107,17 @@ func (c Config) withDefaults() Config {
 	positive(&c.Channels, 64)
 	positive(&c.PerSecond, 20)
 	positive(&c.PerUser, 20)
+	positive(&c.PerIP, 100)
 	positive(&c.QueueLen, 256)
 	positive(&c.QueueBytes, 256<<10)
 	lasting(&c.PingEvery, 25*time.Second)
 	lasting(&c.PongWithin, 10*time.Second)
+	lasting(&c.Comment, 15*time.Second)
+	positive(&c.StreamMax, 16)
 	lasting(&c.SlowAfter, 30*time.Second)
 	lasting(&c.MaxAge, 4*time.Hour)
 	lasting(&c.Recheck, 5*time.Minute)
+	lasting(&c.Introduce, 5*time.Second)
 	lasting(&c.Tick, 250*time.Millisecond)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

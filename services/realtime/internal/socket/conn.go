@@ -28,23 +28,27 @@ var errForbidden = errors.New("forbidden")
 type conn struct {
 	s      *Server
 	id     string
-	who    Identity
+	user   string // never changes; see identity
 	nc     net.Conn
 	raw    syscall.RawConn // nil where writing cannot be tried
 	in     io.Reader       // nc, after what came with the handshake
 	ctx    context.Context //nolint:containedctx // the life of the connection
 	cancel context.CancelFunc
+	stream *stream // nil: it is a WebSocket
+	give   func()  // gives its place among the connections back
 	born   time.Time
 	oldest time.Time // when it is closed for its age
 
 	mu sync.Mutex
 	outbox
+	identity Identity
 	code     int // why it was closed
 	channels map[string]*subscription
 	heard    time.Time // when the client last said anything
 	pinged   time.Time // when it was last asked to; zero when it has answered
 	nextPing time.Time
-	due      int // slot of the wheel
+	leaveAt  time.Time // when a draining server ends it; zero: not yet
+	due      int       // slot of the wheel
 }
 
 // subscription is a channel that a client follows, or is about to.
@@ -63,6 +67,11 @@ func (c *conn) serve() {
 			c.close(closeServer)
 		}
 	}()
+	if c.stream != nil {
+		// A client has nothing to say here: this waits for it to leave.
+		_, _ = io.CopyN(io.Discard, c.in, int64(c.s.c.MessageBytes))
+		return
+	}
 	limit := bucket{rate: float64(c.s.c.PerSecond), tokens: float64(c.s.c.PerSecond), last: c.born}
 	var message []byte // of fragments so far
 	fragmented := false
@@ -97,7 +106,7 @@ func (c *conn) serve() {
 			return
 		}
 		if h.OpCode == ws.OpPing {
-			c.send(frame(0xA, payload))
+			c.tell(queued{raw: frame(0xA, payload)}, closeSlow)
 		}
 		if h.OpCode.IsControl() {
 			continue
@@ -168,7 +177,9 @@ func (c *conn) receive(b []byte) int {
 			c.send(encode(unsubscribedMessage{Type: "unsubscribed", ID: in.ID, Ch: clip(ref.Ch)}))
 		}
 	case "ping":
-		c.send(pongWire)
+		c.send(pongMessage)
+	case "refresh":
+		return c.refresh(in.ID, in.Ticket)
 	case "pong", "ack":
 	default:
 		c.send(encode(errorMessage{Type: "error", ID: in.ID, Code: codeUnknownType}))
@@ -176,7 +187,7 @@ func (c *conn) receive(b []byte) int {
 	return 0
 }
 
-var pongWire = encode(struct {
+var pongMessage = encode(struct {
 	Type string `json:"type"`
 }{"pong"})
 
@@ -229,7 +240,7 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef, sub
 	allow := func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		ok, err := c.s.c.Auth.Allowed(ctx, c.who.UserID, ref.Ch)
+		ok, err := c.s.c.Auth.Allowed(ctx, c.user, ref.Ch)
 		if err == nil && !ok {
 			return errForbidden
 		}
@@ -245,10 +256,11 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef, sub
 		sub.joined = true
 		c.mu.Unlock()
 		c.s.metrics.joined(ref.Since != "", j)
-		c.send(encode(subscribedMessage{
+		body := encode(subscribedMessage{
 			Type: "subscribed", ID: id, Ch: ref.Ch, Offset: j.At.String(), Epoch: j.At.Epoch,
 			Recovered: j.Recovered, Replayed: j.Replayed,
-		}))
+		})
+		c.tell(queued{body: body, channel: ref.Ch, at: j.At}, closeSlow)
 	})
 }
 
@@ -312,6 +324,8 @@ func (c *conn) tick(now time.Time) (next time.Time) {
 		return now.Add(time.Hour) // about to be removed
 	case now.After(c.oldest):
 		c.abort(closeMaxAge)
+	case !c.leaveAt.IsZero() && !now.Before(c.leaveAt):
+		c.abort(closeDrain)
 	case c.draining:
 		// It cannot see a ping, let alone answer. How long it may go on like
 		// that is the business of who drains.
@@ -319,13 +333,19 @@ func (c *conn) tick(now time.Time) (next time.Time) {
 		c.nextPing = now.Add(cf.Tick)
 	case !c.pinged.IsZero() && now.Sub(c.pinged) >= cf.PongWithin:
 		c.abort(closeNoPong)
+	case c.stream != nil && !now.Before(c.nextPing):
+		c.nextPing = now.Add(cf.Comment)
+		c.writeOrDrain(queued{raw: comment})
 	case !now.Before(c.nextPing):
 		c.pinged = now
 		c.nextPing = now.Add(cf.PingEvery*9/10 + rand.N(cf.PingEvery/5+1))
-		c.writeOrDrain(pingWire)
+		c.writeOrDrain(queued{body: pingMessage})
 	}
 	if next = c.nextPing; !c.pinged.IsZero() {
 		next = c.pinged.Add(cf.PongWithin)
+	}
+	if !c.leaveAt.IsZero() && c.leaveAt.Before(next) {
+		next = c.leaveAt
 	}
 	return next
 }

@@ -1,4 +1,5 @@
-// Package socket speaks the realtime protocol over WebSockets.
+// Package socket speaks the realtime protocol over WebSockets and, where these
+// are blocked, over server-sent events.
 //
 // A connection costs one goroutine that reads, and nothing while it is idle.
 // Writing happens in the goroutine of whoever has something to send, without
@@ -18,6 +19,7 @@ const (
 	closeSlow        = 4002 // did not read for too long
 	closeNoPong      = 4003
 	closeAuthExpired = 4004
+	closeStateLost   = 4005 // too much waited for a reset to be told
 	closeRateLimited = 4006
 	closeServer      = 4007 // our fault
 	closeMaxAge      = 4008
@@ -34,7 +36,7 @@ const (
 var reasons = map[int]string{
 	closeNormal: "", closeProtocol: "protocol error", closeUTF8: "text is not UTF-8",
 	closeDrain: "draining", closeSlow: "too slow", closeNoPong: "no pong", closeAuthExpired: "sign-in expired",
-	closeRateLimited: "too many messages", closeServer: "server error", closeMaxAge: "connection too old",
+	closeStateLost: "state lost", closeRateLimited: "too many messages", closeServer: "server error", closeMaxAge: "connection too old",
 	closeBadRequest: "bad request", closeUnauthenticated: "not signed in", closeTooMany: "too many connections",
 	closeTooBig: "message too big", closeVersion: "protocol version not supported", closeRevoked: "session revoked",
 }

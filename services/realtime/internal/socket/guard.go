@@ -110,7 +110,7 @@ func (s *Server) Ended(userID, sessionID string, replaced bool) {
 		code = closeAuthExpired
 	}
 	for _, c := range s.connsOf(userID) {
-		if c.who.SessionID == sessionID {
+		if c.who().SessionID == sessionID {
 			c.close(code)
 		}
 	}
@@ -149,7 +149,7 @@ func (s *Server) recheck() {
 // closeEnded closes a connection whose session is over. What became of it is
 // told if it connects again.
 func (s *Server) closeEnded(ctx context.Context, c *conn) bool {
-	if err := s.c.Auth.Recheck(ctx, c.who); !errors.Is(err, ErrUnauthenticated) {
+	if err := s.c.Auth.Recheck(ctx, c.who()); !errors.Is(err, ErrUnauthenticated) {
 		return false
 	}
 	c.close(closeAuthExpired)
@@ -169,7 +169,7 @@ func (s *Server) recheckConns(ctx context.Context, list []*conn) {
 		channels := c.following("", false) // the others are asked for anyway
 		slices.Sort(channels)
 		for _, ch := range channels {
-			if ok, err := s.c.Auth.Allowed(ctx, c.who.UserID, ch); err == nil && !ok {
+			if ok, err := s.c.Auth.Allowed(ctx, c.user, ch); err == nil && !ok {
 				c.revoke(ch)
 			}
 		}

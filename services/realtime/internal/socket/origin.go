@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// Owns reports whether r is from a page of this server or of a listed origin.
+func (s *Server) Owns(r *http.Request) bool { return allowedOrigin(r, s.c.Origins) }
+
 // allowedOrigin reports whether the page that opens the connection may use the
 // cookies that come with it: it is of this host, or of a listed origin. Browsers
 // apply no such rule to WebSockets themselves. A request without an Origin is

@@ -13,6 +13,7 @@ type inbound struct {
 	Type     string          `json:"type"`
 	ID       json.RawMessage `json:"id"` // a string or a number, sent back as it is
 	Channels []channelRef    `json:"channels"`
+	Ticket   string          `json:"ticket"`
 }
 
 // channelRef is {"ch":…,"since":…}, or just the name.
@@ -67,6 +68,10 @@ type (
 		Recovered bool            `json:"recovered"`
 		Replayed  int             `json:"replayed"`
 	}
+	refreshedMessage struct {
+		Type string          `json:"type"`
+		ID   json.RawMessage `json:"id,omitempty"`
+	}
 	unsubscribedMessage struct {
 		Type string          `json:"type"`
 		ID   json.RawMessage `json:"id,omitempty"`
@@ -87,6 +92,14 @@ type (
 		ReconnectAfter int64  `json:"reconnect_after_ms"`
 		Deadline       int64  `json:"deadline_ms"`
 	}
+	// closeMessage is the last of a stream of server-sent events, which has no
+	// close frames.
+	closeMessage struct {
+		Type      string `json:"type"`
+		Code      int    `json:"code"`
+		Reason    string `json:"reason"`
+		Reconnect bool   `json:"reconnect"`
+	}
 	errorMessage struct {
 		Type       string          `json:"type"`
 		ID         json.RawMessage `json:"id,omitempty"`
@@ -103,6 +116,7 @@ const (
 	codeTooMany     = "too_many_channels" // unsubscribe from others first
 	codeUnavailable = "unavailable"       // try again later
 	codeUnknownType = "unknown_type"
+	codeBadTicket   = "bad_ticket" // used, expired or made up
 )
 
 // status returns the status message of a broker that is reachable or not.
@@ -114,7 +128,7 @@ func status(up bool) []byte {
 	return encode(statusMessage{Type: "status", Status: s})
 }
 
-var pingWire = encode(struct {
+var pingMessage = encode(struct {
 	Type string `json:"type"`
 }{"ping"})
 
@@ -128,13 +142,13 @@ func since(s string) event.Position {
 	return p
 }
 
-// encode returns v as a text frame. v is one of the messages above.
+// encode returns v as JSON. v is one of the messages above.
 func encode(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic("socket: encode message: " + err.Error()) // a type of this package that is no JSON
 	}
-	return textFrame(b)
+	return b
 }
 
 // textFrame returns an unmasked text frame around body.
@@ -143,7 +157,10 @@ func textFrame(body []byte) []byte {
 }
 
 func frame(opcode byte, body []byte) []byte {
-	b := make([]byte, 0, len(body)+10)
+	return appendFrame(make([]byte, 0, len(body)+10), opcode, body)
+}
+
+func appendFrame(b []byte, opcode byte, body []byte) []byte {
 	b = append(b, 0x80|opcode)
 	switch n := len(body); {
 	case n < 126:

@@ -44,8 +44,8 @@ type Server struct {
 
 // New returns a server. ctx bounds its life as Close does.
 func New(ctx context.Context, c Config) (*Server, error) {
-	if c.Hub == nil || c.Auth == nil {
-		return nil, errors.New("socket: a server needs a hub and an auth")
+	if c.Hub == nil || c.Auth == nil || c.Quota == nil {
+		return nil, errors.New("socket: a server needs a hub, an auth and a quota")
 	}
 	c = c.withDefaults()
 	ctx, cancel := context.WithCancel(ctx)
@@ -68,7 +68,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 
 // ServeHTTP upgrades a request and returns; the connection lives on.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !allowedOrigin(r, s.c.Origins) {
+	late := r.URL.Query().Get("auth") == "message"
+	// Without an Origin it is no browser, and what it shows it was given: not
+	// a cookie that a page made a browser send.
+	own := len(r.Header.Values("Origin")) == 0 && (late || ticketOf(r) != "")
+	if !own && !allowedOrigin(r, s.c.Origins) {
 		s.metrics.denied("origin")
 		Problem(w, http.StatusForbidden, "origin-refused", "This origin may not connect",
 			"Send an Origin header that is the address of this server, or one of ALLOWED_ORIGINS.")
@@ -85,32 +89,50 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"Connect with a WebSocket client.")
 		return
 	}
-	who, err := s.c.Auth.Identify(r.Context(), r)
+	var who Identity
+	var err error
+	if !late {
+		who, err = s.identify(r)
+	}
 	if err != nil && !errors.Is(err, ErrUnauthenticated) {
 		s.c.Log.WarnContext(r.Context(), "connection refused: nobody can tell who it is", slog.Any("error", err))
 		w.Header().Set("Retry-After", "2")
 		Problem(w, http.StatusServiceUnavailable, "unavailable", "Sign-ins cannot be checked at the moment", "Try again in a few seconds.")
 		return
 	}
-	nc, rw, _, err2 := ws.HTTPUpgrader{}.Upgrade(r, w)
+	nc, rw, _, err2 := ws.HTTPUpgrader{Protocol: func(p string) bool { return p == subprotocol }}.Upgrade(r, w)
 	if err2 != nil {
 		if nc != nil {
 			_ = nc.Close() // it has been answered
 		}
 		return
 	}
-	switch v := r.URL.Query().Get("v"); {
+	_ = nc.SetDeadline(time.Time{}) // the server's own are for requests
+	v := r.URL.Query().Get("v")
+	switch {
 	case errors.Is(err, ErrReplaced):
 		s.farewell(nc, closeAuthExpired)
+		return
 	case err != nil:
 		// Only now: a browser does not tell the page why a handshake failed.
 		s.metrics.denied("unauthenticated")
 		s.farewell(nc, closeUnauthenticated)
+		return
 	case v != "" && v != "1":
 		s.farewell(nc, closeVersion)
-	default:
-		s.adopt(nc, rw, who)
+		return
 	}
+	in := arrival{nc: nc, rw: rw, who: who}
+	if late {
+		s.wg.Go(func() { s.introduce(r, in) })
+		return
+	}
+	var ok bool
+	if in.give, ok = s.admit(r, who); !ok {
+		s.farewell(nc, closeTooMany)
+		return
+	}
+	s.adopt(in)
 }
 
 // isUpgrade reports whether r asks for a WebSocket at all; the rest of the
@@ -130,30 +152,50 @@ func (s *Server) farewell(nc net.Conn, code int) {
 	})
 }
 
+// arrival is a connection that may stay.
+type arrival struct {
+	nc   net.Conn
+	rw   *bufio.ReadWriter // what came with the request, or nil
+	who  Identity
+	give func() // gives its place back
+
+	// Of server-sent events.
+	stream   *stream
+	first    []byte // sent before anything else
+	channels []channelRef
+}
+
 // adopt begins a connection.
-func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
+func (s *Server) adopt(in arrival) {
 	now := time.Now()
 	c := &conn{
-		s: s, who: who, nc: nc, in: nc, born: now, heard: now,
+		s: s, user: in.who.UserID, identity: in.who, nc: in.nc, in: in.nc, give: in.give, stream: in.stream, born: now, heard: now,
 		id:       s.node + "-" + strconv.FormatUint(s.number.Add(1), 36),
 		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
 		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
 		channels: map[string]*subscription{},
 	}
-	if n := rw.Reader.Buffered(); n > 0 {
-		early, _ := rw.Reader.Peek(n)
-		c.in = io.MultiReader(strings.NewReader(string(early)), nc)
+	if c.stream != nil {
+		c.nextPing = now.Add(s.c.Comment)
 	}
-	if sc, ok := nc.(syscall.Conn); ok {
+	if in.rw != nil {
+		if n := in.rw.Reader.Buffered(); n > 0 {
+			early, _ := in.rw.Reader.Peek(n)
+			c.in = io.MultiReader(strings.NewReader(string(early)), in.nc)
+		}
+	}
+	if sc, ok := in.nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
 		}
 	}
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
-	if code := s.add(c); code != 0 {
-		c.cancel()
-		s.metrics.denied("connections")
-		s.farewell(nc, code)
+	if in.first != nil {
+		c.tell(queued{raw: in.first}, closeSlow)
+	}
+	if !s.add(c) {
+		c.close(closeDrain)
+		s.wg.Go(c.serve)
 		return
 	}
 	c.send(encode(helloMessage{
@@ -161,6 +203,9 @@ func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
 		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
 	}))
 	c.send(status(s.up.Load()))
+	for _, ref := range in.channels {
+		c.subscribe(nil, ref)
+	}
 	s.wg.Go(func() {
 		// It may have ended after it was looked up, and before Ended found it.
 		s.closeEnded(c.ctx, c)
@@ -168,39 +213,40 @@ func (s *Server) adopt(nc net.Conn, rw *bufio.ReadWriter, who Identity) {
 	})
 }
 
-// add registers a connection; the result is a code to refuse it with, or 0.
-func (s *Server) add(c *conn) int {
+// add registers a connection, unless the server is going away.
+func (s *Server) add(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.metrics.opened()
 	if s.draining || s.ctx.Err() != nil {
-		return closeDrain
+		return false
 	}
-	u := s.users[c.who.UserID]
-	if u != nil && len(u.conns) >= s.c.PerUser {
-		return closeTooMany
-	}
+	u := s.users[c.user]
 	if u == nil {
-		u = s.watch(c.who.UserID)
+		u = s.watch(c.user)
 	}
 	u.conns[c] = struct{}{}
 	s.conns[c] = struct{}{}
 	s.wheel.put(c, c.nextPing)
-	s.metrics.opened()
-	return 0
+	return true
 }
 
 func (s *Server) remove(c *conn, code int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.give()
+	s.metrics.ended(code)
+	if _, ok := s.conns[c]; !ok {
+		return
+	}
 	delete(s.conns, c)
-	if u := s.users[c.who.UserID]; u != nil {
+	if u := s.users[c.user]; u != nil {
 		if delete(u.conns, c); len(u.conns) == 0 {
-			delete(s.users, c.who.UserID)
+			delete(s.users, c.user)
 			u.cancel()
 		}
 	}
 	s.wheel.drop(c)
-	s.metrics.ended(code)
 	if s.left != nil && len(s.conns) == 0 {
 		close(s.left)
 		s.left = nil
@@ -243,7 +289,9 @@ func (s *Server) SetUp(up bool) {
 }
 
 // Drain asks clients to connect elsewhere, each after a delay that is uniform
-// over window, and closes those that are left when ctx ends.
+// over window, and closes those that are left half a window later, or before
+// the last fifth of the time that ctx leaves: others have to stop after this.
+// Streams are ended at their time, since their clients come again by themselves.
 func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	began := time.Now()
 	s.mu.Lock()
@@ -257,11 +305,15 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	if left != nil {
 		deadline := window + window/2
 		if at, ok := ctx.Deadline(); ok {
-			deadline = max(0, time.Until(at))
+			deadline = min(deadline, max(0, time.Until(at)*4/5))
 			window = min(window, deadline*2/3)
 		}
 		for _, c := range s.all() {
-			c.send(encode(drainMessage{Type: "drain", ReconnectAfter: rand.N(window + 1).Milliseconds(), Deadline: deadline.Milliseconds()}))
+			after := rand.N(window + 1)
+			c.send(encode(drainMessage{Type: "drain", ReconnectAfter: after.Milliseconds(), Deadline: deadline.Milliseconds()}))
+			if c.stream != nil {
+				s.endAt(c, began.Add(after))
+			}
 		}
 		t := time.NewTimer(deadline)
 		defer t.Stop()
@@ -275,6 +327,19 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 		c.close(closeDrain)
 	}
 	s.metrics.drains.Record(s.ctx, time.Since(began).Seconds())
+}
+
+// endAt has c closed when its time to leave has come.
+func (s *Server) endAt(c *conn, when time.Time) {
+	c.mu.Lock()
+	c.leaveAt = when
+	c.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.conns[c]; ok {
+		s.wheel.drop(c)
+		s.wheel.put(c, when)
+	}
 }
 
 // Close closes every connection and waits for their goroutines.

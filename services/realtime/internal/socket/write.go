@@ -22,10 +22,25 @@ const (
 
 var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeSize); return &b }}
 
-// queued is a message that waits for the reader. Control messages have no frame.
+// queued is a message that waits for the reader: an event, a control message,
+// or bytes of the transport itself.
 type queued struct {
 	frame *hub.Frame
-	wire  []byte
+	body  []byte // of a control message, as JSON
+	raw   []byte // sent as it is
+
+	// Of a control message that says where a channel stands.
+	channel string
+	at      event.Position
+}
+
+// size bounds what q takes in a queue.
+func (q queued) size() int {
+	n := len(q.body) + len(q.raw) + 16
+	if q.frame != nil {
+		n += len(q.frame.Body)
+	}
+	return n
 }
 
 // outbox is what is on its way to a client. conn.mu guards it.
@@ -43,69 +58,104 @@ type outbox struct {
 
 // Offer implements [hub.Member].
 func (c *conn) Offer(f *hub.Frame) (lost *hub.Frame) {
-	wire := f.Wire(textFrame)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.closed {
 		return nil
 	}
+	q := queued{frame: f}
 	if !c.draining {
-		c.writeOrDrain(wire)
+		c.writeOrDrain(q)
 		return nil
 	}
-	if !c.room(len(wire)) {
+	if !c.room(q.size()) {
 		c.s.metrics.spilled(f)
 		c.makeRoom(f)
-		if !c.room(len(wire)) {
+		if !c.room(q.size()) {
 			if !f.Stored() {
 				return nil
 			}
 			return c.spill(f)
 		}
 	}
-	c.enqueue(queued{frame: f, wire: wire})
+	c.enqueue(q)
 	return nil
 }
 
 // send sends a control message. Clients that let these pile up are cut off.
-func (c *conn) send(wire []byte) {
+func (c *conn) send(body []byte) { c.tell(queued{body: body}, closeSlow) }
+
+// tell sends q, or closes with a code if too much waits already.
+func (c *conn) tell(q queued, full int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.closing || c.closed:
 	case !c.draining:
-		c.writeOrDrain(wire)
-	case c.control+len(wire) > controlSize:
-		c.abort(closeSlow)
+		c.writeOrDrain(q)
+	case c.control+q.size() > controlSize:
+		c.abort(full)
 	default:
-		c.enqueue(queued{wire: wire})
+		c.enqueue(q)
 	}
 }
 
 // writeOrDrain writes without waiting; what the kernel does not take is left
 // to a goroutine. c.mu is held, and nothing is queued.
-func (c *conn) writeOrDrain(wire []byte) {
-	n := 0
-	if c.raw != nil {
-		var err error
-		if n, err = writeNow(c.raw, wire); err != nil {
-			c.fail()
-			return
+func (c *conn) writeOrDrain(q queued) {
+	if q.frame != nil && c.stream == nil {
+		wire := q.frame.Wire(textFrame) // one for all, which nobody changes
+		if n, ok := c.try(wire); ok && n < len(wire) {
+			c.rest = wire[n:]
+			c.startDraining()
 		}
+		return
 	}
-	if n < len(wire) {
-		c.rest = wire[n:]
+	buf := writeBuffers.Get().(*[]byte) // only these are put
+	defer writeBuffers.Put(buf)
+	wire := c.render((*buf)[:0], q)
+	if n, ok := c.try(wire); ok && n < len(wire) {
+		c.rest = slices.Clone(wire[n:]) // the buffer is somebody else's soon
 		c.startDraining()
 	}
 }
 
-func (c *conn) enqueue(q queued) {
-	c.queue = append(c.queue, q)
-	c.bytes += len(q.wire)
-	if q.frame == nil {
-		c.control += len(q.wire)
+// try writes what the kernel takes at once; it reports false if the
+// connection has failed. c.mu is held.
+func (c *conn) try(wire []byte) (n int, ok bool) {
+	if c.raw == nil {
+		return 0, true
 	}
-	c.s.metrics.queueBytes(int64(len(q.wire)))
+	n, err := writeNow(c.raw, wire)
+	if err != nil {
+		c.fail()
+		return 0, false
+	}
+	return n, true
+}
+
+// render appends q to b as it is sent. For a stream that moves its cursor: it
+// is called in the order of sending, and once for each message. c.mu is held.
+func (c *conn) render(b []byte, q queued) []byte {
+	switch {
+	case c.stream != nil:
+		return c.stream.render(b, q)
+	case q.frame != nil:
+		return append(b, q.frame.Wire(textFrame)...)
+	case q.raw != nil:
+		return append(b, q.raw...)
+	}
+	return appendFrame(b, 0x1, q.body)
+}
+
+func (c *conn) enqueue(q queued) {
+	n := q.size()
+	c.queue = append(c.queue, q)
+	c.bytes += n
+	if q.frame == nil {
+		c.control += n
+	}
+	c.s.metrics.queueBytes(int64(n))
 }
 
 // forget removes queued frames; c.mu is held.
@@ -117,8 +167,8 @@ func (c *conn) forget(which func(f *hub.Frame) bool) (first *hub.Frame) {
 		if first == nil {
 			first = q.frame
 		}
-		c.bytes -= len(q.wire)
-		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		c.bytes -= q.size()
+		c.s.metrics.queueBytes(-int64(q.size()))
 		return true
 	})
 	return first
@@ -188,7 +238,8 @@ func (c *conn) Behind(channel string) {
 
 // Reset implements [hub.Member].
 func (c *conn) Reset(channel, reason string, at event.Position) {
-	c.send(encode(resetMessage{Type: "reset", Ch: channel, Reason: reason, Offset: at.String()}))
+	body := encode(resetMessage{Type: "reset", Ch: channel, Reason: reason, Offset: at.String()})
+	c.tell(queued{body: body, channel: channel, at: at}, closeStateLost)
 }
 
 // startCatchingUp reads what was lost, in one goroutine; c.mu is held.
@@ -271,14 +322,14 @@ func (c *conn) next(b []byte) (_ []byte, last bool) {
 	c.rest = nil
 	n := 0
 	for _, q := range c.queue {
-		if len(b) > 0 && len(b)+len(q.wire) > writeSize {
+		if len(b) > 0 && len(b)+q.size() > writeSize {
 			break
 		}
-		b = append(b, q.wire...)
-		c.bytes -= len(q.wire)
-		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		b = c.render(b, q)
+		c.bytes -= q.size()
+		c.s.metrics.queueBytes(-int64(q.size()))
 		if q.frame == nil {
-			c.control -= len(q.wire)
+			c.control -= q.size()
 		}
 		n++
 	}
@@ -295,6 +346,9 @@ func (c *conn) next(b []byte) (_ []byte, last bool) {
 func (c *conn) deadline(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if _, once := c.nc.(*answer); once {
+		d = c.s.c.SlowAfter // a write that has timed out cannot go on there
+	}
 	if c.closing {
 		d = min(d, goodbye)
 	}
@@ -335,17 +389,20 @@ func (c *conn) abort(code int) {
 	c.closing, c.code = true, code
 	c.forget(func(*hub.Frame) bool { return true })
 	c.queue = slices.DeleteFunc(c.queue, func(q queued) bool {
-		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		c.s.metrics.queueBytes(-int64(q.size()))
 		return true
 	})
 	c.bytes, c.control = 0, 0
-	wire := closeFrame(code)
+	last := queued{raw: closeFrame(code)}
+	if c.stream != nil {
+		last = queued{body: encode(closeMessage{Type: "close", Code: code, Reason: reasons[code], Reconnect: code < closeBadRequest})}
+	}
 	if c.draining {
-		c.enqueue(queued{wire: wire})
+		c.enqueue(last)
 		_ = c.nc.SetWriteDeadline(time.Now().Add(goodbye)) // also of the write under way
 		return
 	}
-	if c.writeOrDrain(wire); !c.draining && !c.closed {
+	if c.writeOrDrain(last); !c.draining && !c.closed {
 		c.linger()
 	}
 }
@@ -366,7 +423,7 @@ func (c *conn) fail() {
 	}
 	c.closed = true
 	for _, q := range c.queue {
-		c.s.metrics.queueBytes(-int64(len(q.wire)))
+		c.s.metrics.queueBytes(-int64(q.size()))
 	}
 	c.queue, c.rest, c.bytes, c.control = nil, nil, 0, 0
 	_ = c.nc.Close()

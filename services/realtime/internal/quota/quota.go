@@ -1,0 +1,242 @@
+// Package quota counts who is connected, over all nodes.
+//
+// A place is a lease in Redis that its node renews. When a node is killed its
+// leases end by themselves; when Redis is away each node goes on counting its
+// own, and tells Redis of all of them once it is back.
+package quota
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/crewbeat/crewbeat/services/internal/caching"
+)
+
+// Options fit [New]. The zero value counts in this process alone.
+type Options struct {
+	Client redis.UniversalClient // shared by all nodes; nil: there is only one. Stays the caller's to close
+	Secret string                // keys the hashes that stand for whom is counted
+	Every  time.Duration         // between renewals; 0 means 20 s
+	TTL    time.Duration         // of a lease that is not renewed; 0 means 60 s
+	Wait   time.Duration         // for Redis to answer, and to leave it alone when it has not; 0 means 250 ms
+	Log    *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	for d, otherwise := range map[*time.Duration]time.Duration{&o.Every: 20 * time.Second, &o.TTL: time.Minute, &o.Wait: 250 * time.Millisecond} {
+		if *d <= 0 {
+			*d = otherwise
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// batch is how many keys one round trip renews.
+const batch = 256
+
+// take adds a lease if fewer than ARGV[2] are alive. Times are those of Redis,
+// so that the clocks of nodes do not matter.
+var take = redis.NewScript(`
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[3])
+return 1`)
+
+// renew puts off the end of the leases ARGV[2] and on, also of those that
+// Redis has lost.
+const renew = `
+local t = redis.call('TIME')
+local ends = t[1] * 1000 + math.floor(t[2] / 1000) + ARGV[1]
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], ends, ARGV[i]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 0`
+
+// Quota is safe for concurrent use.
+type Quota struct {
+	o      Options
+	node   string
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	wake   chan struct{} // something was given back
+
+	mu     sync.Mutex
+	leases map[string]map[string]struct{} // by key, the ids of this node
+	gone   map[string][]string            // given back, and perhaps still in Redis
+	number uint64
+	away   time.Time // Redis is left alone until then
+}
+
+// New returns a quota that lives until Close.
+func New(ctx context.Context, o Options) *Quota {
+	q := &Quota{
+		o: o.withDefaults(), node: rand.Text(), wake: make(chan struct{}, 1),
+		leases: map[string]map[string]struct{}{}, gone: map[string][]string{},
+	}
+	ctx, q.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if o.Client != nil {
+		q.wg.Go(func() { q.keep(ctx) })
+	}
+	return q
+}
+
+// Close gives everything back.
+func (q *Quota) Close(ctx context.Context) {
+	q.cancel()
+	q.wg.Wait()
+	if q.o.Client == nil {
+		return
+	}
+	q.mu.Lock()
+	for key, ids := range q.leases {
+		q.gone[key] = slices.AppendSeq(q.gone[key], maps.Keys(ids))
+	}
+	clear(q.leases)
+	q.mu.Unlock()
+	if err := q.remove(ctx); err != nil {
+		q.o.Log.WarnContext(ctx, "places are given back only when their time is over", slog.Any("error", err))
+	}
+}
+
+// Take takes one of limit places under key, or reports that none is left. It
+// waits for Redis for a moment at most; without it the places of this node
+// alone count. give gives the place back; it does not wait, and calls after
+// the first do nothing.
+func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), ok bool) {
+	key = "rt:q:{" + caching.Digest(q.o.Secret, "connections", key) + "}"
+	q.mu.Lock()
+	if len(q.leases[key]) >= limit {
+		q.mu.Unlock()
+		return nil, false
+	}
+	q.number++
+	id := q.node + strconv.FormatUint(q.number, 36)
+	if q.leases[key] == nil {
+		q.leases[key] = map[string]struct{}{}
+	}
+	q.leases[key][id] = struct{}{}
+	ask := q.o.Client != nil && time.Now().After(q.away)
+	q.mu.Unlock()
+	if ask {
+		asking, cancel := context.WithTimeout(ctx, q.o.Wait)
+		defer cancel()
+		n, err := take.Run(asking, q.o.Client, []string{key}, id, limit, q.o.TTL.Milliseconds()).Int()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			q.o.Log.WarnContext(ctx, "connections are counted on this node alone: redis does not answer", slog.Any("error", err))
+			q.mu.Lock()
+			q.away = time.Now().Add(q.o.Wait)
+			q.mu.Unlock()
+		case err == nil && n == 0:
+			q.give(key, id, false)
+			return nil, false
+		}
+	}
+	return sync.OnceFunc(func() { q.give(key, id, q.o.Client != nil) }), true
+}
+
+func (q *Quota) give(key, id string, tell bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if delete(q.leases[key], id); len(q.leases[key]) == 0 {
+		delete(q.leases, key)
+	}
+	if !tell {
+		return
+	}
+	q.gone[key] = append(q.gone[key], id)
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// keep renews what is held and removes what is not.
+func (q *Quota) keep(ctx context.Context) {
+	t := time.NewTicker(q.o.Every)
+	defer t.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+			err = q.remove(ctx)
+		case <-t.C:
+			if err = q.remove(ctx); err == nil {
+				err = q.renew(ctx)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			q.o.Log.DebugContext(ctx, "leases of connections not kept, trying again", slog.Any("error", err))
+		}
+	}
+}
+
+func (q *Quota) renew(ctx context.Context) error {
+	q.mu.Lock()
+	held := make(map[string][]any, len(q.leases))
+	for key, ids := range q.leases {
+		args := []any{q.o.TTL.Milliseconds()}
+		for id := range ids {
+			args = append(args, id)
+		}
+		held[key] = args
+	}
+	q.mu.Unlock()
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(held)), batch) {
+		if _, err := q.o.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, key := range keys {
+				p.Eval(ctx, renew, []string{key}, held[key]...)
+			}
+			return nil
+		}); err != nil {
+			return fmt.Errorf("renew leases: %w", err)
+		}
+	}
+	return nil
+}
+
+// remove takes what was given back out of Redis. What cannot be now is tried
+// again with the next.
+func (q *Quota) remove(ctx context.Context) error {
+	q.mu.Lock()
+	gone := q.gone
+	q.gone = map[string][]string{}
+	q.mu.Unlock()
+	for keys := range slices.Chunk(slices.Collect(maps.Keys(gone)), batch) {
+		_, err := q.o.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for _, key := range keys {
+				ids := make([]any, len(gone[key]))
+				for i, id := range gone[key] {
+					ids[i] = id
+				}
+				p.ZRem(ctx, key, ids...)
+			}
+			return nil
+		})
+		if err != nil {
+			q.mu.Lock()
+			for key, ids := range gone { // those already removed do no harm
+				q.gone[key] = append(q.gone[key], ids...)
+			}
+			q.mu.Unlock()
+			return fmt.Errorf("remove leases: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,144 @@
+package quota_test
+
+import (
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
+
+func node(t *testing.T, o quota.Options) *quota.Quota {
+	t.Helper()
+	q := quota.New(t.Context(), o)
+	t.Cleanup(func() { q.Close(t.Context()) })
+	return q
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick, limit := time.NewTicker(10*time.Millisecond), time.After(20*time.Second)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func TestNoMorePlacesAreTakenThanThereAre(t *testing.T) {
+	t.Run("memory", func(t *testing.T) {
+		q := node(t, quota.Options{})
+		conform(t, q, q)
+	})
+	t.Run("redis", func(t *testing.T) {
+		server := tieredtest.StartRedis(t)
+		conform(t, node(t, quota.Options{Client: server.Client(t)}), node(t, quota.Options{Client: server.Client(t)}))
+	})
+}
+
+// conform is what both kinds must do, on two nodes that share what they share.
+func conform(t *testing.T, here, there *quota.Quota) {
+	var mu sync.Mutex
+	var gives []func()
+	var refused atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			give, ok := []*quota.Quota{here, there}[i%2].Take(t.Context(), "user:mira", 20)
+			if !ok {
+				refused.Add(1)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			gives = append(gives, give)
+		})
+	}
+	wg.Wait()
+	if len(gives) != 20 || refused.Load() != 30 {
+		t.Fatalf("%d taken, %d refused", len(gives), refused.Load())
+	}
+	if give, ok := here.Take(t.Context(), "user:jonas", 1); !ok {
+		t.Error("another user was refused")
+	} else {
+		give()
+	}
+	gives[0]()
+	gives[0]() // once is enough
+	until(t, "the place is free on both", func() bool {
+		give, ok := there.Take(t.Context(), "user:mira", 20)
+		if ok {
+			gives[0] = give
+		}
+		return ok
+	})
+	if _, ok := here.Take(t.Context(), "user:mira", 20); ok {
+		t.Error("a place that was given back twice was taken twice")
+	}
+	for _, give := range gives {
+		give()
+	}
+}
+
+func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	o := quota.Options{Client: server.Client(t), TTL: 300 * time.Millisecond, Every: 50 * time.Millisecond}
+	killed, alive := o, o
+	killed.Every = time.Hour // it renews nothing, like a node that is no more
+	dead, here, there := node(t, killed), node(t, alive), node(t, alive)
+	for range 2 {
+		if _, ok := dead.Take(t.Context(), "user:mira", 3); !ok {
+			t.Fatal("refused")
+		}
+	}
+	if _, ok := here.Take(t.Context(), "user:mira", 3); !ok {
+		t.Fatal("refused")
+	}
+	if _, ok := there.Take(t.Context(), "user:mira", 3); ok {
+		t.Fatal("a fourth was taken")
+	}
+	until(t, "two places are free", func() bool { _, ok := there.Take(t.Context(), "user:mira", 3); return ok })
+	until(t, "one place is free", func() bool { _, ok := there.Take(t.Context(), "user:mira", 3); return ok })
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for range 6 { // longer than a lease
+		<-tick.C
+		if _, ok := there.Take(t.Context(), "user:mira", 3); ok {
+			t.Fatal("a lease that is renewed has ended")
+		}
+	}
+}
+
+func TestWithRedisAwayTheLimitOfTheNodeHolds(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	o := quota.Options{Client: server.Client(t), Every: 50 * time.Millisecond}
+	here, there := node(t, o), node(t, o)
+	server.Kill()
+	for range 3 {
+		if _, ok := here.Take(t.Context(), "user:mira", 3); !ok {
+			t.Fatal("refused")
+		}
+	}
+	if _, ok := here.Take(t.Context(), "user:mira", 3); ok {
+		t.Error("a fourth was taken on this node")
+	}
+	server.Restart(t)
+	until(t, "redis has been told", func() bool {
+		give, ok := there.Take(t.Context(), "user:mira", 3)
+		if ok {
+			give()
+		}
+		return !ok
+	})
+}

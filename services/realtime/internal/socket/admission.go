@@ -1,0 +1,80 @@
+package socket
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// admit takes a place among the connections of a user and of an address. give
+// returns it.
+func (s *Server) admit(r *http.Request, who Identity) (give func(), ok bool) {
+	giveIP, ok := s.admitIP(r)
+	if !ok {
+		return nil, false
+	}
+	giveUser, ok := s.admitUser(who)
+	if !ok {
+		giveIP()
+		return nil, false
+	}
+	return func() { giveUser(); giveIP() }, true
+}
+
+func (s *Server) admitUser(who Identity) (give func(), ok bool) {
+	give, ok = s.c.Quota.Take(s.ctx, "user:"+who.UserID, s.c.PerUser)
+	if !ok {
+		s.metrics.denied("connections")
+	}
+	return give, ok
+}
+
+func (s *Server) admitIP(r *http.Request) (give func(), ok bool) {
+	block, public := clientBlock(r, s.c.Proxies)
+	if !public {
+		// A network of its own, or a proxy that nobody said is one: its limit
+		// would be one for everybody.
+		return func() {}, true
+	}
+	give, ok = s.c.Quota.Take(s.ctx, "ip:"+block.String(), s.c.PerIP)
+	if !ok {
+		s.metrics.denied("address")
+	}
+	return give, ok
+}
+
+// clientBlock returns the addresses that count as one client with that of r,
+// and whether they are public: an IPv4 address, or a /64 of IPv6, of which
+// each subscriber has at least one. Behind proxies the address is the last in
+// X-Forwarded-For that is none of theirs.
+func clientBlock(r *http.Request, proxies []netip.Prefix) (_ netip.Prefix, public bool) {
+	trusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Prefix{}, false
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		if !trusted(addr) {
+			break
+		}
+		a, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break // the proxy that we trust is the last that is known
+		}
+		addr = a.Unmap().WithZone("")
+	}
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	block, err := addr.Prefix(bits)
+	if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || trusted(addr) {
+		return netip.Prefix{}, false
+	}
+	return block, true
+}

@@ -1,0 +1,85 @@
+package socket
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/crewbeat/crewbeat/services/internal/event"
+)
+
+// errCursor reports a text that is not a cursor of this version.
+var errCursor = errors.New("not a cursor of this version")
+
+// cursor is where a client stands in each of several channels. A stream of
+// server-sent events has one id for all of them, so this is what it carries.
+type cursor map[channelKey]event.Position
+
+// channelKey stands for the name of a channel: the first 8 bytes of its
+// SHA-256. Should two of one client be the same, one of them is reset.
+type channelKey [8]byte
+
+func keyOf(channel string) (k channelKey) {
+	sum := sha256.Sum256([]byte(channel))
+	copy(k[:], sum[:])
+	return k
+}
+
+const (
+	cursorVersion = 1
+	cursorLength  = 2048 // more than 16 channels need
+)
+
+// append appends c to b as base64url of: the version; then for each channel,
+// in the order of their keys, the key, the length of the epoch, the epoch, and
+// as varints the two numbers of the id.
+func (c cursor) append(b []byte) []byte {
+	var room [1024]byte
+	raw := append(room[:0], cursorVersion)
+	for _, k := range slices.SortedFunc(maps.Keys(c), func(a, b channelKey) int { return slices.Compare(a[:], b[:]) }) {
+		at := c[k]
+		raw = append(raw, k[:]...)
+		raw = append(raw, byte(len(at.Epoch))) // at most 32: see event.ParsePosition
+		raw = append(raw, at.Epoch...)
+		raw = binary.AppendUvarint(raw, at.ID.Ms)
+		raw = binary.AppendUvarint(raw, at.ID.Seq)
+	}
+	return base64.RawURLEncoding.AppendEncode(b, raw)
+}
+
+// parseCursor reads what append writes, of at most most channels.
+func parseCursor(s string, most int) (cursor, error) {
+	if len(s) > cursorLength {
+		return nil, errCursor
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(raw) == 0 || raw[0] != cursorVersion {
+		return nil, errCursor
+	}
+	c := cursor{}
+	for raw = raw[1:]; len(raw) > 0; {
+		if len(raw) < 9 || len(raw) < 9+int(raw[8]) || len(c) == most {
+			return nil, errCursor
+		}
+		k, n := channelKey(raw[:8]), int(raw[8])
+		epoch := string(raw[9 : 9+n])
+		raw = raw[9+n:]
+		var id event.ID
+		for _, v := range []*uint64{&id.Ms, &id.Seq} {
+			x, used := binary.Uvarint(raw)
+			if used <= 0 {
+				return nil, errCursor
+			}
+			*v, raw = x, raw[used:]
+		}
+		at := event.Position{Epoch: epoch, ID: id}
+		if p, err := event.ParsePosition(at.String()); err != nil || p.IsZero() {
+			return nil, errCursor
+		}
+		c[k] = at
+	}
+	return c, nil
+}
