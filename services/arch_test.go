@@ -116,6 +116,9 @@ func TestImportsFollowTheRules(t *testing.T) {
 				return err
 			}
 			folder := filepath.ToSlash(filepath.Dir(rel))
+			if folder == "services" {
+				return nil // only its doc
+			}
 			r, ok := ruleFor(folder)
 			if !ok {
 				t.Errorf("%s: no rule says what this package may import; add one to services/arch_test.go", folder)
