@@ -252,7 +252,14 @@ func TestWhoComesAfterAWriteStartsANewLoad(t *testing.T) {
 		"tag": func(s *tiered.Store, _ *tiered.Cache[string, string]) error {
 			return s.InvalidateTags(context.Background(), "tag")
 		},
+		"set": func(_ *tiered.Store, c *tiered.Cache[string, string]) error {
+			return c.Set(context.Background(), "k", "new")
+		},
 	} {
+		opts := []tiered.EntryOption{tiered.Tags("tag")}
+		if name == "set" {
+			opts = append(opts, tiered.SkipL1()) // else memory has it
+		}
 		t.Run(name, func(t *testing.T) {
 			both(t, func(t *testing.T, s *tiered.Store) {
 				c := cache[string](t, s, "n")
@@ -260,7 +267,7 @@ func TestWhoComesAfterAWriteStartsANewLoad(t *testing.T) {
 					must(t, write(s, c))
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it must not wait for the first load
 					defer cancel()
-					v, err := c.GetOrLoad(ctx, "k", value("new"), tiered.Tags("tag"))
+					v, err := c.GetOrLoad(ctx, "k", value("new"), opts...)
 					if v != "new" || err != nil {
 						t.Errorf("after the write: %q, %v", v, err)
 					}

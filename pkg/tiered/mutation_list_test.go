@@ -37,7 +37,7 @@ var mutants = []mutant{
 		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(key, always)\n	}", tests: "TestWhoComesAfterAWriteStartsANewLoad"},
 	{name: "a set does not mark the flight dirty", file: "cache.go",
 		old: "	c.flights[h%stripeCount].spoil(it.key, version)",
-		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(it.key, version)\n	}", tests: "TestALoadNeverOverwritesAWriteThatItMayNotHaveSeen"},
+		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(it.key, version)\n	}", tests: "TestWhoComesAfterAWriteStartsANewLoad"},
 	{name: "a message does not mark the flight dirty", file: "cache.go",
 		old: "	c.flights[h%stripeCount].spoil(key, version)",
 		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(key, version)\n	}", tests: "TestAMessageDuringALoadKeepsItOutOfMemory"},
