@@ -65,7 +65,7 @@ var rules = []rule{
 	{folder: "services/api/internal/team", ours: []string{"pkg/tiered", "services/internal/caching", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit"},
 		others: []string{"github.com/google/uuid", "github.com/oklog/ulid/v2", otel}},
 	{folder: "services/api/internal/admin", ours: []string{
-		"pkg/tiered", "services/internal/caching", "services/internal/redisconn", "services/internal/alert", "services/api/internal/fault",
+		"pkg/tiered", "services/internal/caching", "services/internal/redisconn", "services/internal/redisconn/profile", "services/internal/alert", "services/api/internal/fault",
 	}},
 	{folder: "services/api/internal/store", ours: []string{
 		"services/internal/db", "services/internal/civil", "services/internal/event",

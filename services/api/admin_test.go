@@ -218,6 +218,17 @@ func TestTheStateIsToldWithoutRedisToo(t *testing.T) {
 	if up.at(t, "state") != "up" || up.at(t, "cause") != "" || up.at(t, "health.metrics.memory_usage.used_bytes").(float64) < 1e5 || up.at(t, "pool.max").(float64) < 1 {
 		t.Errorf("up: %s", up.body)
 	}
+	if prof := get("/admin/redis/profile"); prof.at(t, "commands.0.count").(float64) < 1 || strings.Contains(string(prof.body), admin.user.ID) {
+		t.Errorf("profile: %s: want commands, by name only", prof.body)
+	}
+	since := get("/admin/redis/profile").at(t, "since")
+	admin.do(t, "POST", "/admin/redis/profile/reset", nil).want(t, 204)
+	if got := get("/admin/redis/profile").at(t, "since"); got == since {
+		t.Errorf("after a reset the profile still begins at %v", got)
+	}
+	if log := get("/admin/audit?limit=1"); log.at(t, "items.0.action") != "redis.profile.reset" {
+		t.Errorf("audit: %s", log.body)
+	}
 	r.Kill()
 	eventually(t, "Redis is down", func() bool { return get("/admin/redis").at(t, "state") == "down" })
 	down := get("/admin/redis")

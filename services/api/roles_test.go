@@ -89,13 +89,15 @@ var rights = map[string]may{
 	"getStats":     own(200),
 	"getDashboard": own(200),
 
-	"getRedis":         adminsOnly(200),
-	"getCache":         adminsOnly(200),
-	"inspectCache":     adminsOnly(200),
-	"invalidateCache":  adminsOnly(200).with(func(s scene) any { return object{"tag": "team:" + s.team} }),
-	"listAlerts":       adminsOnly(200),
-	"acknowledgeAlert": adminsOnly(409), // there is none
-	"listAudit":        adminsOnly(200),
+	"getRedis":          adminsOnly(200),
+	"getRedisProfile":   adminsOnly(200),
+	"resetRedisProfile": adminsOnly(204),
+	"getCache":          adminsOnly(200),
+	"inspectCache":      adminsOnly(200),
+	"invalidateCache":   adminsOnly(200).with(func(s scene) any { return object{"tag": "team:" + s.team} }),
+	"listAlerts":        adminsOnly(200),
+	"acknowledgeAlert":  adminsOnly(409), // there is none
+	"listAudit":         adminsOnly(200),
 
 	"listTeams":     own(200),
 	"createTeam":    own(201).with(func(scene) any { return object{"name": "Dock Crew"} }),

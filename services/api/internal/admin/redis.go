@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/profile"
 )
 
 // Redis is what is known of Redis, by the last looks at it.
@@ -61,6 +63,29 @@ func (p *Panel) Redis() Redis {
 		Commands: m.Commands, Failures: m.FailedCommands, AverageMs: m.AverageMs,
 	}
 	return r
+}
+
+// Profile is what commands took and how they ended, by command.
+type Profile = profile.Report
+
+// Profile returns what this process's commands took. It is empty without Redis
+// and with REDIS_PERFORMANCE_MONITORING=false.
+func (p *Panel) Profile() Profile {
+	if p.c.Redis == nil {
+		return Profile{Commands: []profile.CommandReport{}}
+	}
+	return p.c.Redis.Profile()
+}
+
+// ResetProfile makes the profile of this process begin anew.
+func (p *Panel) ResetProfile(ctx context.Context, by Actor) error {
+	if err := p.note(ctx, by, "redis.profile.reset", "node:"+p.c.Node, nil); err != nil {
+		return err
+	}
+	if p.c.Redis != nil {
+		p.c.Redis.ResetProfile()
+	}
+	return nil
 }
 
 func instant(t time.Time) *time.Time {

@@ -34,6 +34,15 @@ func (s *server) admin() {
 		func(context.Context, *none) (*shown[admin.Redis], error) {
 			return &shown[admin.Redis]{s.Admin.Redis()}, nil
 		})
+	register(s, add("getRedisProfile", "GET /admin/redis/profile", "What the commands of the process that answers took, and how they ended"),
+		func(context.Context, *none) (*shown[admin.Profile], error) {
+			return &shown[admin.Profile]{s.Admin.Profile()}, nil
+		})
+	reset := add("resetRedisProfile", "POST /admin/redis/profile/reset", "Begin the profile of the process that answers anew")
+	reset.status = http.StatusNoContent
+	register(s, reset, func(ctx context.Context, _ *none) (*none, error) {
+		return nil, s.Admin.ResetProfile(ctx, actor(ctx))
+	})
 	register(s, add("getCache", "GET /admin/cache", "How the cache of the process that answers is"),
 		func(context.Context, *none) (*shown[admin.Cache], error) {
 			return &shown[admin.Cache]{s.Admin.Cache()}, nil
