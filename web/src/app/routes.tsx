@@ -12,7 +12,7 @@ import {
   useRouteContext,
   useRouter,
 } from '@tanstack/react-router'
-import { useEffect, useState } from 'react'
+import { lazy, Suspense, useEffect, useState } from 'react'
 import { isDay } from '@/api/day'
 import { meQuery, signOut } from '@/api/me'
 import { inviteQuery } from '@/api/teams'
@@ -30,7 +30,7 @@ import { TeamPage } from '@/features/team/team-page'
 import { TodayPage } from '@/features/today/today-page'
 import { useChannel } from '@/realtime'
 import { buttonClass } from '@/ui/button'
-import { Empty, Failed, Mark } from '@/ui/surface'
+import { Empty, Failed, Loading, Mark, Skeleton } from '@/ui/surface'
 import { toast, Toasts } from '@/ui/toast'
 import { pendingInvite } from './pending-invite'
 import { forget, type Runtime } from './runtime'
@@ -332,11 +332,39 @@ const settings = createRoute({
   },
 })
 
+const AdminPage = lazy(() => import('@/features/admin/admin-page'))
+
+const admin = createRoute({
+  getParentRoute: () => framed,
+  path: '/admin',
+  component: function Admin() {
+    useTitle('Redis & cache')
+    const me = useMe()
+    if (!me.is_admin)
+      return (
+        <Empty title="For admins only">
+          Only those who run this installation see this page. Whoever has set it up can make you one of them.
+        </Empty>
+      )
+    return (
+      <Suspense
+        fallback={
+          <Loading label="Loading the page" className="px-4 py-6 sm:px-8 sm:py-10 lg:px-12">
+            <Skeleton className="h-11 w-64" />
+          </Loading>
+        }
+      >
+        <AdminPage />
+      </Suspense>
+    )
+  },
+})
+
 const tree = root.addChildren([
   login,
   registration,
   join,
-  inside.addChildren([welcome, framed.addChildren([today, teams, team, settings])]),
+  inside.addChildren([welcome, framed.addChildren([today, teams, team, settings, admin])]),
 ])
 
 /** The pages and their addresses. */

@@ -1,6 +1,6 @@
 import { useQuery } from '@tanstack/react-query'
 import { Link, useRouterState } from '@tanstack/react-router'
-import { CalendarCheck2, Settings, Users, Waypoints, type LucideIcon } from 'lucide-react'
+import { CalendarCheck2, Database, Settings, Users, Waypoints, type LucideIcon } from 'lucide-react'
 import { type ReactNode, useEffect, useRef } from 'react'
 import { healthQuery } from '@/api/health'
 import type { User } from '@/api/types'
@@ -8,11 +8,15 @@ import { cx } from '@/ui/cx'
 import { Avatar, Mark } from '@/ui/surface'
 import { StatusBanner } from './banner'
 
-const places: readonly { to: '/' | '/team' | '/settings'; label: string; icon: LucideIcon }[] = [
+type Place = { to: '/' | '/team' | '/settings' | '/admin'; label: string; icon: LucideIcon }
+
+const everybody: readonly Place[] = [
   { to: '/', label: 'Today', icon: CalendarCheck2 },
   { to: '/team', label: 'Team', icon: Users },
   { to: '/settings', label: 'Settings', icon: Settings },
 ]
+
+const admins: readonly Place[] = [...everybody, { to: '/admin', label: 'Admin', icon: Database }]
 
 /** The frame of every page for people who are signed in: a bar at the side, or below on a phone. */
 export function Shell({ me, children }: { me: User; children: ReactNode }) {
@@ -20,6 +24,7 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
   // Not before the new page stands there.
   useFocusOnNewPage(useRouterState({ select: (s) => s.resolvedLocation?.pathname ?? s.location.pathname }))
   const health = useQuery(healthQuery)
+  const places = me.is_admin ? admins : everybody
   const here = (to: string) => (to === '/' ? path === '/' : path.startsWith(to))
 
   return (
@@ -77,7 +82,7 @@ export function Shell({ me, children }: { me: User; children: ReactNode }) {
       </div>
       <nav
         aria-label="Main"
-        className="fixed inset-x-0 bottom-0 z-20 grid grid-cols-3 border-t border-line bg-surface/95 pb-[env(safe-area-inset-bottom)] backdrop-blur lg:hidden"
+        className="fixed inset-x-0 bottom-0 z-20 grid auto-cols-fr grid-flow-col border-t border-line bg-surface/95 pb-[env(safe-area-inset-bottom)] backdrop-blur lg:hidden"
       >
         {places.map((p) => (
           <Link

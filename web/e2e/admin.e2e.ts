@@ -1,0 +1,117 @@
+import type { Browser } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import {
+  desktop,
+  expectAccessible,
+  jonas,
+  mira,
+  newPerson,
+  type Person,
+  phone,
+  type Redis,
+  type Server,
+  signIn,
+  startBrowser,
+  startRedis,
+  startServer,
+} from './harness'
+
+let redis: Redis
+let server: Server
+let browser: Browser
+let me: Person
+
+beforeAll(async () => {
+  redis = await startRedis()
+  server = await startServer({ demo: true, env: { REDIS_URL: redis.url, REDIS_HEALTH_CHECK_INTERVAL: '500' } })
+  browser = await startBrowser()
+})
+afterAll(async () => {
+  await browser?.close()
+  await server?.destroy()
+  await redis?.kill()
+})
+afterEach(async () => {
+  expect(me.complaints).toEqual([])
+  await me.context.close()
+})
+
+const openAdmin = async () => {
+  await me.page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Admin' }).click()
+  await me.page.getByRole('heading', { name: 'Redis & cache' }).waitFor()
+  await me.page.getByRole('heading', { name: 'Key inspector' }).waitFor({ timeout: 30_000 })
+}
+
+it('is for admins only', async () => {
+  me = await newPerson(browser, server)
+  await signIn(me.page, ...jonas)
+  expect(await me.page.getByRole('link', { name: 'Admin' }).count()).toBe(0)
+  await me.page.goto('/admin')
+  await me.page.getByRole('heading', { name: 'For admins only' }).waitFor()
+})
+
+it('shows a key in both tiers, and drops a tag after asking, with a note in the log', async () => {
+  me = await newPerson(browser, server)
+  const { page } = me
+  await signIn(page, ...mira)
+  const { id } = (await (await page.request.get('/api/v1/me')).json()) as { id: string }
+  await page.request.get('/api/v1/habits') // caches them
+  await openAdmin()
+  const inspector = page.getByRole('region', { name: 'Key inspector' })
+  await inspector.getByLabel('Cache').selectOption('habits')
+  await inspector.getByLabel('Key').fill(id)
+  await inspector.getByRole('button', { name: 'Look it up' }).click()
+  await inspector.getByText('Memory has it', { exact: true }).waitFor()
+  await inspector.getByText(`habits:${id}`).waitFor()
+
+  await page.getByLabel('Tag', { exact: true }).fill(`habits:${id}`)
+  await page.getByRole('button', { name: 'Invalidate…' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText(`every entry with the tag habits:${id}`).waitFor()
+  await expectAccessible(page, 'the confirmation')
+  await dialog.getByRole('button', { name: 'Keep it' }).click()
+  await dialog.waitFor({ state: 'hidden' })
+  await inspector.getByRole('button', { name: 'Look it up' }).click()
+  await inspector.getByText('Memory has it', { exact: true }).waitFor()
+
+  await page.getByRole('button', { name: 'Invalidate…' }).click()
+  await dialog.getByRole('button', { name: 'Drop it' }).click()
+  await page.getByText('Dropped everywhere').waitFor()
+  await page.getByRole('region', { name: 'Audit log' }).getByText('cache.invalidate').first().waitFor()
+  await inspector.getByRole('button', { name: 'Look it up' }).click()
+  await inspector.getByText('Not cached', { exact: true }).waitFor()
+})
+
+it('says that Redis has died while it is looked at, and that it is back', async () => {
+  me = await newPerson(browser, server, { colorScheme: 'dark' })
+  const { page } = me
+  await signIn(page, ...mira)
+  await openAdmin()
+  const card = page.getByRole('region', { name: 'Redis' })
+  await card.getByText('Up', { exact: true }).waitFor({ timeout: 30_000 })
+  await redis.kill()
+  await card.getByText('Down', { exact: true }).waitFor({ timeout: 45_000 })
+  await card.getByText('connection refused').waitFor()
+  await expectAccessible(page, 'the admin page without Redis')
+  await redis.start()
+  await card.getByText('Up', { exact: true }).waitFor({ timeout: 45_000 })
+}, 150_000)
+
+for (const [size, viewport] of Object.entries({ phone, desktop })) {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    it(`is accessible and fits: ${size}, ${colorScheme}`, async () => {
+      me = await newPerson(browser, server, { viewport, colorScheme })
+      const { page } = me
+      await signIn(page, ...mira)
+      await openAdmin()
+      await expectAccessible(page, `the admin page, ${size}, ${colorScheme}`)
+      expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+      if (process.env.SCREENS_DIR)
+        await page.screenshot({
+          path: `${process.env.SCREENS_DIR}/admin-${size}-${colorScheme}.png`,
+          animations: 'disabled',
+          fullPage: true,
+        })
+    })
+  }
+}
