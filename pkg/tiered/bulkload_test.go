@@ -352,7 +352,10 @@ func TestALoadOfManyWaitsForOtherProcesses(t *testing.T) {
 	if keys := <-calls; !slices.Equal(keys, []string{"mine", "also mine"}) {
 		t.Errorf("the first call is for %v", keys)
 	}
-	want(t, ca, "mine", "a") // before the others are there
+	eventually(t, "mine is there before the others are", func() bool {
+		v, err := ca.Get(t.Context(), "mine")
+		return v == "a" && err == nil
+	})
 	theirs.result <- "b"
 	fail(nil)
 	if keys := <-calls; !slices.Equal(keys, []string{"failing"}) {
