@@ -154,7 +154,7 @@ func TestReadsThroughLoaderSeeEveryWrite(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		tb := &table{}
 		s := node(t, shared, tiered.WithPrefix(prefix(t)+strconv.FormatUint(seed, 10)))
-		w, c := behind(t, s, tb, tiered.WriteBehindOptions[fields]{Partitions: 2, Batch: 1 + rng.IntN(5), Interval: 10 * time.Millisecond})
+		w, c := behind(t, s, tb, tiered.WriteBehindOptions[fields]{Partitions: 2, Batch: 1 + rng.IntN(5), Interval: 10 * time.Millisecond, Attempts: 50})
 		tb.fail(func(context.Context, []tiered.Item[string, fields]) error {
 			if rand.N(4) == 0 {
 				return errors.New("now and then")
