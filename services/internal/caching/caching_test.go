@@ -19,7 +19,7 @@ type good struct {
 	At      time.Time
 	Parts   []part
 	ByDay   map[string]*part
-	Again   *good // types may hold themselves
+	Again   *good  // types may hold themselves
 	Token   string `json:"-"`
 	private string //nolint:unused // is not encoded
 }
