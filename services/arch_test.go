@@ -65,7 +65,8 @@ var rules = []rule{
 	{folder: "services/api/internal/team", ours: []string{"pkg/tiered", "services/internal/caching", "services/internal/civil", "services/internal/event", "services/api/internal/fault", "services/api/internal/account", "services/api/internal/habit"},
 		others: []string{"github.com/google/uuid", "github.com/oklog/ulid/v2", otel}},
 	{folder: "services/api/internal/admin", ours: []string{
-		"pkg/tiered", "services/internal/caching", "services/internal/redisconn", "services/internal/redisconn/profile", "services/internal/alert", "services/api/internal/fault",
+		"pkg/tiered", "services/internal/caching", "services/internal/redisconn", "services/internal/redisconn/diagnose", "services/internal/redisconn/monitor",
+		"services/internal/redisconn/profile", "services/internal/alert", "services/api/internal/fault",
 	}},
 	{folder: "services/api/internal/store", ours: []string{
 		"services/internal/db", "services/internal/civil", "services/internal/event",
@@ -73,6 +74,7 @@ var rules = []rule{
 	}, others: []string{"github.com/uptrace/bun", "github.com/jackc/pgx/v5", "modernc.org/sqlite", "github.com/pressly/goose/v3", "github.com/oklog/ulid/v2", "github.com/google/uuid", otel}},
 	{folder: "services/api/internal/httpapi", ours: []string{
 		"services/internal/session", "services/internal/ratelimit", "services/internal/civil", "services/internal/event", "services/internal/telemetry",
+		"services/internal/redisconn/diagnose",
 		"services/api/internal/fault", "services/api/internal/account", "services/api/internal/admin", "services/api/internal/habit", "services/api/internal/team",
 	}, others: []string{"github.com/gin-gonic/gin", "github.com/danielgtaylor/huma/v2", "github.com/oklog/ulid/v2", otel}},
 

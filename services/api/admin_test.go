@@ -14,6 +14,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/env"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/monitor"
 )
 
 // admin is somebody who runs the installation.
@@ -28,17 +29,26 @@ func (w *world) admin(t *testing.T) *person {
 // onRedis gives an API a cache over a real Redis.
 func onRedis(t *testing.T, r *tieredtest.Redis, c *api.Config) {
 	t.Helper()
-	settings := map[string]string{"REDIS_URL": r.URL(), "REDIS_HEALTH_CHECK_INTERVAL": "200"}
+	onRedisAt(t, r.URL(), c)
+}
+
+// onRedisAt does so by an address that may hold a password.
+func onRedisAt(t *testing.T, url string, c *api.Config) {
+	t.Helper()
+	settings := map[string]string{"REDIS_URL": url, "REDIS_HEALTH_CHECK_INTERVAL": "200"}
 	reader := env.New(func(name string) string { return settings[name] })
 	cfg := redisconn.FromEnv(reader)
 	must(t, reader.Err())
 	conn, err := redisconn.Open(t.Context(), cfg, redisconn.Options{})
 	must(t, err)
 	t.Cleanup(func() { must(t, conn.Close()) })
+	watch, err := monitor.New(conn, monitor.Options{})
+	must(t, err)
+	t.Cleanup(func() { must(t, watch.Close()) })
 	store, err := tiered.Open(t.Context(), tiered.WithL1(16<<20), tiered.WithPrefix("cb"), tiered.WithRedis(conn.Client()))
 	must(t, err)
 	t.Cleanup(func() { _ = store.Close(t.Context()) }) // complains if Redis was killed
-	c.Redis, c.Cache, c.Limits.Login = conn, store, 500
+	c.Redis, c.Monitor, c.Cache, c.Limits.Login = conn, watch, store, 500
 }
 
 // eventually waits for what a real server does in its own time.

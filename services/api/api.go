@@ -67,7 +67,7 @@ func New(c Config) (*API, error) {
 		return nil, fmt.Errorf("make relay: %w", err)
 	}
 	a.panel, err = admin.New(admin.Config{
-		Cache: c.Cache, Redis: c.Redis, Alerts: c.Alerts, Audit: a.store.Audit(), Node: c.Node, Now: c.Now,
+		Cache: c.Cache, Redis: c.Redis, Monitor: c.Monitor, Alerts: c.Alerts, Audit: a.store.Audit(), Node: c.Node, Now: c.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the admin's panel: %w", err)

@@ -20,6 +20,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/monitor"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 )
 
@@ -35,6 +36,8 @@ type Config struct {
 	Broker   event.Broker      // required
 	// Redis is asked how it is; nil where there is none.
 	Redis *redisconn.Conn
+	// Monitor has looked at the servers of Redis, for admins; nil where nobody does.
+	Monitor *monitor.Monitor
 	// Alerts are shown to admins; nil where nobody watches.
 	Alerts *alert.Engine
 	// Node names this process to admins; "this process" if empty.

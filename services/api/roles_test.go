@@ -92,6 +92,7 @@ var rights = map[string]may{
 	"getRedis":          adminsOnly(200),
 	"getRedisProfile":   adminsOnly(200),
 	"resetRedisProfile": adminsOnly(204),
+	"diagnoseRedis":     adminsOnly(200),
 	"getCache":          adminsOnly(200),
 	"inspectCache":      adminsOnly(200),
 	"invalidateCache":   adminsOnly(200).with(func(s scene) any { return object{"tag": "team:" + s.team} }),
@@ -206,7 +207,7 @@ func (s scene) fill(method, path string) string {
 	case strings.Contains(path, "/sessions/"):
 		id = s.session
 	}
-	return strings.NewReplacer("{id}", id, "{day}", "2026-11-18", "{user_id}", s.victim, "{invite_id}", s.invite).Replace(path) + query
+	return strings.NewReplacer("{id}", id, "{day}", "2026-11-18", "{user_id}", s.victim, "{invite_id}", s.invite, "{area}", "memory").Replace(path) + query
 }
 
 // The role decides, and so does whom it is about.

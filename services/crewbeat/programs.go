@@ -21,7 +21,7 @@ import (
 // openAPI makes the API on the stack, with a part for its background work.
 func (s *stack) openAPI() (*api.API, error) {
 	a, err := api.New(api.Config{
-		DB: s.db, Cache: s.cache, Sessions: s.sessions, Broker: s.broker, Redis: s.redis,
+		DB: s.db, Cache: s.cache, Sessions: s.sessions, Broker: s.broker, Redis: s.redis, Monitor: s.monitor,
 		PublicURL: s.PublicURL, AllowedOrigins: s.Origins, TrustedProxies: s.TrustedProxies,
 		Alerts: s.alerts, Node: s.node(),
 		Limits: s.Limits, Secret: s.limitSecret(), Traces: s.traces != nil,

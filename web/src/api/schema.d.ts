@@ -143,6 +143,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/redis/diagnose/{area}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is wrong with Redis, why, and what to do next
+         * @description Looks now, at most a quarter of a minute. One at a time in a process: 409 while another one looks.
+         */
+        get: operations["diagnoseRedis"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/redis/profile": {
         parameters: {
             query?: never;
@@ -676,6 +696,25 @@ export interface components {
             ttl_ns: number;
             value: string;
         };
+        AdminDiagnosis: {
+            /** @description Host and port, without credentials; empty without Redis. */
+            address: string;
+            /** Format: date-time */
+            at: string;
+            /** @description The worst first. None: all is well. */
+            findings: components["schemas"]["DiagnoseFinding"][];
+            /** @description connection alone, if there is none; empty without Redis. */
+            looked: string[];
+            /** @description The process that looked. */
+            node: string;
+            /** Format: double */
+            took_ms: number;
+            /**
+             * @description Of the findings; empty if there is none.
+             * @enum {string}
+             */
+            worst: "critical" | "warning" | "note" | "";
+        };
         AdminEntry: {
             /** @example cache.invalidate */
             action: string;
@@ -784,6 +823,7 @@ export interface components {
             node: string;
             pool: components["schemas"]["AdminPool"];
             required: boolean;
+            servers: components["schemas"]["AdminServers"];
             /**
              * Format: date-time
              * @description When it came up or went down.
@@ -859,6 +899,27 @@ export interface components {
              */
             stale: number;
         };
+        AdminServers: {
+            /**
+             * Format: date-time
+             * @description The last look; none before the first. While Redis is down nobody looks, and what was seen last stays.
+             */
+            at?: string;
+            /**
+             * Format: int64
+             * @description From look to look; 0: nobody looks.
+             */
+            every_seconds: number;
+            /**
+             * @description Empty without Redis.
+             * @enum {string}
+             */
+            mode: "single" | "sentinel" | "cluster" | "";
+            /** @description By address; one, if it is no Cluster. Neither keys nor arguments of commands are in it. */
+            nodes: components["schemas"]["MonitorNode"][];
+            /** Format: double */
+            took_ms: number;
+        };
         AlertAlert: {
             /** Format: date-time */
             acked_at: string | null;
@@ -899,6 +960,17 @@ export interface components {
              * @example team:018f3c1e-6b1d-7c3a-9d2e-5b7f0a1c2d3e
              */
             tag?: string;
+        };
+        DiagnoseFinding: {
+            /** @enum {string} */
+            area: "connection" | "memory" | "performance";
+            causes: string[];
+            id: string;
+            next: string[];
+            node: string;
+            seen: string;
+            /** @enum {string} */
+            severity: "critical" | "warning" | "note";
         };
         Habit: {
             /** Format: date-time */
@@ -1119,6 +1191,172 @@ export interface components {
             role: "owner" | "manager" | "member" | "viewer";
             /** Format: uuid */
             user_id: string;
+        };
+        MonitorClients: {
+            /** Format: int64 */
+            blocked: number;
+            /** Format: int64 */
+            connected: number;
+            /** Format: int64 */
+            max: number;
+            /** Format: int64 */
+            received: number;
+            /** Format: int64 */
+            rejected: number;
+        };
+        MonitorCommands: {
+            /** Format: int64 */
+            error_replies: number;
+            /** Format: double */
+            in_kbps: number;
+            /** Format: double */
+            out_kbps: number;
+            /** Format: int64 */
+            per_second: number;
+            /** Format: int64 */
+            processed: number;
+        };
+        MonitorDatabase: {
+            /** Format: double */
+            average_ttl_ms: number;
+            /** Format: int64 */
+            expiring: number;
+            /** Format: int64 */
+            keys: number;
+            /** Format: int64 */
+            number: number;
+        };
+        MonitorKeyspace: {
+            databases: components["schemas"]["MonitorDatabase"][];
+            /** Format: int64 */
+            evicted: number;
+            /** Format: double */
+            evicted_per_second: number;
+            /** Format: int64 */
+            expired: number;
+            /** Format: double */
+            hit_ratio: number | null;
+            /** Format: int64 */
+            hits: number;
+            /** Format: int64 */
+            misses: number;
+        };
+        MonitorLatency: {
+            error?: string;
+            events: components["schemas"]["MonitorSpike"][];
+            /** @enum {string} */
+            state: "ok" | "not_permitted" | "unknown" | "failed" | "not_yet";
+        };
+        MonitorMemory: {
+            /** Format: int64 */
+            dataset_bytes: number;
+            /** Format: double */
+            fragmentation_ratio: number;
+            /** Format: int64 */
+            max_bytes: number;
+            /** Format: int64 */
+            peak_bytes: number;
+            policy: string;
+            /** Format: int64 */
+            rss_bytes: number;
+            /** Format: int64 */
+            used_bytes: number;
+            /** Format: double */
+            used_ratio: number | null;
+        };
+        MonitorNode: {
+            addr: string;
+            clients: components["schemas"]["MonitorClients"];
+            commands: components["schemas"]["MonitorCommands"];
+            error?: string;
+            keyspace: components["schemas"]["MonitorKeyspace"];
+            latency: components["schemas"]["MonitorLatency"];
+            memory: components["schemas"]["MonitorMemory"];
+            persistence: components["schemas"]["MonitorPersistence"];
+            replication: components["schemas"]["MonitorReplication"];
+            role: string;
+            sample: components["schemas"]["MonitorSample"];
+            slow_log: components["schemas"]["MonitorSlowLog"];
+            /** @enum {string} */
+            state: "ok" | "not_permitted" | "unknown" | "failed" | "not_yet";
+            /** Format: int64 */
+            uptime_seconds: number;
+            version: string;
+        };
+        MonitorPersistence: {
+            aof: boolean;
+            /** Format: int64 */
+            changes_since_save: number;
+            last_aof_rewrite_ok: boolean;
+            last_aof_write_ok: boolean;
+            /** Format: double */
+            last_fork_ms: number;
+            /** Format: date-time */
+            last_save: string | null;
+            last_save_ok: boolean;
+            loading: boolean;
+        };
+        MonitorReplica: {
+            addr: string;
+            /** Format: int64 */
+            behind_bytes: number;
+            /** Format: int64 */
+            lag_seconds: number;
+            state: string;
+        };
+        MonitorReplication: {
+            /** Format: int64 */
+            lag_seconds: number;
+            link_up: boolean;
+            master: string;
+            replicas: components["schemas"]["MonitorReplica"][];
+        };
+        MonitorSample: {
+            /** Format: date-time */
+            at: string | null;
+            by_prefix: {
+                [key: string]: number;
+            };
+            error?: string;
+            /** Format: int64 */
+            eternal: number;
+            /** Format: int64 */
+            forbidden: number;
+            /** Format: int64 */
+            keys: number;
+            /** @enum {string} */
+            state: "ok" | "not_permitted" | "unknown" | "failed" | "not_yet";
+            whole_round: boolean;
+        };
+        MonitorSlowCommand: {
+            /** Format: int64 */
+            arguments: number;
+            /** Format: date-time */
+            at: string;
+            client: string;
+            command: string;
+            /** Format: int64 */
+            id: number;
+            name: string;
+            /** Format: double */
+            took_ms: number;
+        };
+        MonitorSlowLog: {
+            entries: components["schemas"]["MonitorSlowCommand"][];
+            error?: string;
+            /** Format: int64 */
+            length: number;
+            /** @enum {string} */
+            state: "ok" | "not_permitted" | "unknown" | "failed" | "not_yet";
+        };
+        MonitorSpike: {
+            /** Format: date-time */
+            at: string;
+            event: string;
+            /** Format: double */
+            latest_ms: number;
+            /** Format: double */
+            max_ms: number;
         };
         NewInvite: {
             /** Format: date-time */
@@ -2338,6 +2576,82 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    diagnoseRedis: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                area: "connection" | "memory" | "performance";
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminDiagnosis"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

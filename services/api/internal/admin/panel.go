@@ -26,6 +26,7 @@ import (
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/monitor"
 )
 
 var (
@@ -33,23 +34,31 @@ var (
 	ErrSettled = errors.New("no alert to acknowledge")
 	// ErrIncomplete reports an invalidation that Redis did not see the end of.
 	ErrIncomplete = errors.New("not all could be invalidated")
+	// ErrDiagnosing reports that a diagnosis is under way.
+	ErrDiagnosing = errors.New("a diagnosis is under way")
 )
 
 // Config is what a [Panel] looks at. Cache and Audit are required.
 type Config struct {
-	Cache  *tiered.Store
-	Audit  Audit
-	Redis  *redisconn.Conn // nil or without a client: memory only
-	Alerts *alert.Engine   // nil: nobody watches
-	Node   string          // the name of this process for people
-	Now    func() time.Time
-	Log    *slog.Logger
+	Cache *tiered.Store
+	Audit Audit
+	Redis *redisconn.Conn // nil or without a client: memory only
+	// Monitor has looked at the servers of Redis; nil: nobody looks.
+	Monitor *monitor.Monitor
+	Alerts  *alert.Engine // nil: nobody watches
+	Node    string        // the name of this process for people
+	// DiagnosisLimit is the most time that a diagnosis may take;
+	// [DiagnosisLimit] if zero.
+	DiagnosisLimit time.Duration
+	Now            func() time.Time
+	Log            *slog.Logger
 }
 
 // Panel shows the machinery and has its levers. It is safe for concurrent use.
 type Panel struct {
-	c       Config
-	history *history
+	c         Config
+	history   *history
+	diagnosis chan struct{} // holds one while somebody diagnoses
 }
 
 // New returns a panel. Its history grows while [Panel.Run] runs.
@@ -63,7 +72,10 @@ func New(c Config) (*Panel, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Panel{c: c, history: &history{}}, nil
+	if c.DiagnosisLimit <= 0 {
+		c.DiagnosisLimit = DiagnosisLimit
+	}
+	return &Panel{c: c, history: &history{}, diagnosis: make(chan struct{}, 1)}, nil
 }
 
 // Run takes a sample of the cache and of Redis every [SampleEvery] until ctx

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,7 +11,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"github.com/crewbeat/crewbeat/services/api/internal/admin"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/diagnose"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -114,5 +118,64 @@ func TestAnHourOfSamplesIsKept(t *testing.T) {
 	s := f.Cache().Samples
 	if len(s) != 360 || s[359].At.Unix() != 10000 || s[0].At.Unix() != 10000-3590 {
 		t.Errorf("%d samples from %v to %v", len(s), s[0].At.Unix(), s[len(s)-1].At.Unix())
+	}
+}
+
+// diagnosing is a panel of a healthy Redis whose diagnoses may take limit.
+func diagnosing(t *testing.T, limit time.Duration) *admin.Panel {
+	t.Helper()
+	server := tieredtest.StartRedis(t)
+	conn, err := redisconn.Open(t.Context(), redisconn.Config{
+		Mode: redisconn.Single, Addrs: []string{server.Addr()}, ConnectTimeout: 2 * time.Second, CommandTimeout: 2 * time.Second,
+		MaxConnections: 4, HealthInterval: time.Minute,
+	}, redisconn.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	store, err := tiered.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
+	p, err := admin.New(admin.Config{Cache: store, Audit: &log{}, Redis: conn, DiagnosisLimit: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestADiagnosisIsBoundedInTime(t *testing.T) {
+	d, err := diagnosing(t, time.Nanosecond).Diagnose(t.Context(), diagnose.Memory)
+	if err != nil || d.Worst != "critical" || len(d.Looked) != 1 || d.Findings[0].ID != "connection.timeout" {
+		t.Errorf("%+v, %v: want no answer within the limit", d, err)
+	}
+}
+
+func TestOneDiagnosisRunsAtATime(t *testing.T) {
+	p := diagnosing(t, 0)
+	var busy, done atomic.Int64
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for range 8 {
+		all.Go(func() {
+			<-start
+			switch _, err := p.Diagnose(t.Context(), diagnose.Memory); {
+			case errors.Is(err, admin.ErrDiagnosing):
+				busy.Add(1)
+			case err != nil:
+				t.Error(err)
+			default:
+				done.Add(1)
+			}
+		})
+	}
+	close(start)
+	all.Wait()
+	if busy.Load() == 0 || done.Load() == 0 {
+		t.Errorf("%d ran, %d were told to wait", done.Load(), busy.Load())
+	}
+	if _, err := p.Diagnose(t.Context(), diagnose.Memory); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }

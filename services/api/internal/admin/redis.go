@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/monitor"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn/profile"
 )
 
@@ -22,8 +23,18 @@ type Redis struct {
 	Cause    string     `json:"cause" doc:"Why it cannot be used; empty while it can."`
 	Check    string     `json:"check" doc:"What to check then."`
 
-	Health redisconn.Report `json:"health" doc:"What GET /api/health/redis tells."`
-	Pool   Pool             `json:"pool"`
+	Health  redisconn.Report `json:"health" doc:"What GET /api/health/redis tells."`
+	Pool    Pool             `json:"pool"`
+	Servers Servers          `json:"servers"`
+}
+
+// Servers is what the monitor of this process saw of each server.
+type Servers struct {
+	At     *time.Time     `json:"at,omitempty" doc:"The last look; none before the first. While Redis is down nobody looks, and what was seen last stays."`
+	TookMs float64        `json:"took_ms"`
+	Mode   string         `json:"mode" enum:"single,sentinel,cluster," doc:"Empty without Redis."`
+	Every  int64          `json:"every_seconds" doc:"From look to look; 0: nobody looks."`
+	Nodes  []monitor.Node `json:"nodes" doc:"By address; one, if it is no Cluster. Neither keys nor arguments of commands are in it."`
 }
 
 // Pool is the connections of this process.
@@ -44,6 +55,7 @@ type Pool struct {
 // Redis returns what is known of Redis. It asks nobody.
 func (p *Panel) Redis() Redis {
 	r := Redis{Node: p.c.Node, At: p.c.Now().UTC(), State: "off", Health: redisconn.Report{Service: "redis", Status: "off"}}
+	r.Servers.Nodes = []monitor.Node{}
 	if p.c.Redis == nil || p.c.Redis.Client() == nil {
 		r.Health.Timestamp = r.At
 		return r
@@ -56,6 +68,7 @@ func (p *Panel) Redis() Redis {
 	}
 	r.Since, r.Checked = instant(st.Since), instant(st.CheckedAt)
 	r.Health = p.c.Redis.Report()
+	r.Servers = p.servers(c)
 	m := r.Health.Metrics.Metrics
 	r.Pool = Pool{
 		Used: max(m.ActiveConnections-m.IdleConnections, 0), Idle: m.IdleConnections, Max: c.MaxConnections, Min: c.MinConnections,
@@ -63,6 +76,17 @@ func (p *Panel) Redis() Redis {
 		Commands: m.Commands, Failures: m.FailedCommands, AverageMs: m.AverageMs,
 	}
 	return r
+}
+
+func (p *Panel) servers(c redisconn.Config) Servers {
+	s := Servers{Mode: string(c.Mode), Nodes: []monitor.Node{}}
+	if p.c.Monitor == nil {
+		return s
+	}
+	last := p.c.Monitor.Snapshot()
+	s.At, s.TookMs, s.Nodes = instant(last.At), last.TookMs, last.Nodes
+	s.Every = int64(c.MonitorInterval / time.Second)
+	return s
 }
 
 // Profile is what commands took and how they ended, by command.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/crewbeat/crewbeat/services/api/internal/admin"
+	"github.com/crewbeat/crewbeat/services/internal/redisconn/diagnose"
 )
 
 // CacheKey names an entry of a cache.
@@ -38,6 +39,16 @@ func (s *server) admin() {
 		func(context.Context, *none) (*shown[admin.Profile], error) {
 			return &shown[admin.Profile]{s.Admin.Profile()}, nil
 		})
+	diagnosis := add("diagnoseRedis", "GET /admin/redis/diagnose/{area}", "What is wrong with Redis, why, and what to do next")
+	diagnosis.doc = "Looks now, at most a quarter of a minute. One at a time in a process: 409 while another one looks."
+	diagnosis.errors = []int{http.StatusConflict}
+	register(s, diagnosis, func(ctx context.Context, in *struct {
+		Area string `path:"area" enum:"connection,memory,performance"`
+	},
+	) (*shown[admin.Diagnosis], error) {
+		found, err := s.Admin.Diagnose(ctx, diagnose.Area(in.Area))
+		return &shown[admin.Diagnosis]{found}, err
+	})
 	reset := add("resetRedisProfile", "POST /admin/redis/profile/reset", "Begin the profile of the process that answers anew")
 	reset.status = http.StatusNoContent
 	register(s, reset, func(ctx context.Context, _ *none) (*none, error) {

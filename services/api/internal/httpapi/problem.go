@@ -81,6 +81,7 @@ var kinds = []kind{
 	{http.StatusConflict, "last-owner", "A team needs an owner", team.ErrLastOwner, "this is the team's only owner: make somebody else an owner first"},
 	{http.StatusForbidden, "admins-only", "For admins only", errAdminsOnly, "only those who run this installation may do this: `crewbeat admin --email ADDRESS` on the server makes somebody one"},
 	{http.StatusConflict, "alert-settled", "There is no alert to acknowledge", admin.ErrSettled, "no alert of this id fires and waits for somebody: read the list again"},
+	{http.StatusConflict, "diagnosis-running", "A diagnosis is under way", admin.ErrDiagnosing, "another diagnosis runs in this process and ends within a quarter of a minute: try again then"},
 	{http.StatusServiceUnavailable, "invalidation-incomplete", "Not all was invalidated", admin.ErrIncomplete, "Redis failed before all was done; this server's memory has none of it any more: send the same again once Redis is back"},
 	{http.StatusForbidden, "forbidden", "Not allowed", fault.ErrForbidden, "your role does not allow this: ask an owner of the team"},
 	{http.StatusNotFound, "not-found", "Not found", fault.ErrNotFound, "there is nothing here, or it is not yours to see: check the address"},

@@ -49,6 +49,7 @@ func TestEveryErrorHasItsProblem(t *testing.T) {
 	}{
 		{fault.ErrNotFound, 404, "not-found"},
 		{fmt.Errorf("x: %w", admin.ErrSettled), 409, "alert-settled"},
+		{fmt.Errorf("x: %w", admin.ErrDiagnosing), 409, "diagnosis-running"},
 		{fmt.Errorf("x: %w", admin.ErrIncomplete), 503, "invalidation-incomplete"},
 		{fault.ErrForbidden, 403, "forbidden"},
 		{fault.ErrStale, 412, "stale"},

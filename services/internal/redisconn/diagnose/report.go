@@ -29,8 +29,8 @@ const (
 // Finding is one thing that is not as it should be.
 type Finding struct {
 	ID       string   `json:"id"` // stable, as "memory.no_limit"
-	Area     Area     `json:"area"`
-	Severity Severity `json:"severity"`
+	Area     Area     `json:"area" enum:"connection,memory,performance"`
+	Severity Severity `json:"severity" enum:"critical,warning,note"`
 	Node     string   `json:"node"` // address
 	Seen     string   `json:"seen"`
 	Causes   []string `json:"causes"` // likely ones, the likeliest first

@@ -20,7 +20,7 @@ const (
 
 // Part says whether what stands beside it was seen. If not, all of that is zero.
 type Part struct {
-	State State  `json:"state"`
+	State State  `json:"state" enum:"ok,not_permitted,unknown,failed,not_yet"`
 	Error string `json:"error,omitempty"` // a [redisconn.Cause], if it failed
 }
 
