@@ -51,6 +51,7 @@ type Status struct {
 	Up        bool
 	Failures  int       // failed looks in a row
 	Cause     Cause     // of the last failed look; empty while Up without failures
+	Event     Event     // the last one; empty before the first look
 	LastError string    // the last error ever, as the client said it; for logs, not for strangers
 	Since     time.Time // when Up last changed, or the first look
 	CheckedAt time.Time // the last look
@@ -92,6 +93,10 @@ type Conn struct {
 	health   health
 	watchers map[int]func(Status)
 	nextID   int
+
+	listeners map[int]func(Event, Status) // share nextID
+	nodes     []ReportNode                // of a Sentinel group or a Cluster
+	counts    eventCounts
 }
 
 // Open connects to the Redis of cfg and starts looking after it. If Redis is
@@ -107,13 +112,14 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 	}
 	cfg = cfg.withDefaults()
 	c := &Conn{
-		cfg:      cfg,
-		log:      opts.Log,
-		name:     opts.Name,
-		look:     make(chan struct{}, 1),
-		done:     make(chan struct{}),
-		watchers: map[int]func(Status){},
-		status:   Status{Enabled: cfg.Enabled(), Required: cfg.Required},
+		cfg:       cfg,
+		log:       opts.Log,
+		name:      opts.Name,
+		look:      make(chan struct{}, 1),
+		done:      make(chan struct{}),
+		watchers:  map[int]func(Status){},
+		listeners: map[int]func(Event, Status){},
+		status:    Status{Enabled: cfg.Enabled(), Required: cfg.Required},
 	}
 	if !cfg.Enabled() {
 		close(c.done)
@@ -143,7 +149,12 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 	}
 	runCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c.cancel = cancel
-	go c.lookOut(runCtx)
+	var looking sync.WaitGroup
+	looking.Go(func() { c.lookOut(runCtx) })
+	if cfg.Mode != Single {
+		looking.Go(func() { c.lookAtNodes(runCtx) })
+	}
+	go func() { looking.Wait(); close(c.done) }()
 	return c, nil
 }
 
@@ -316,7 +327,6 @@ func (c *Conn) firstLook(ctx context.Context) error {
 
 // lookOut keeps the status true until the connection is closed.
 func (c *Conn) lookOut(ctx context.Context) {
-	defer close(c.done)
 	defer c.dropProbe()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -328,6 +338,9 @@ func (c *Conn) lookOut(ctx context.Context) {
 		case <-timer.C:
 		case <-c.look:
 		}
+		if !c.Status().Up {
+			c.happen(ctx, EventReconnecting)
+		}
 		err := c.ping(ctx)
 		if ctx.Err() != nil {
 			return
@@ -336,6 +349,7 @@ func (c *Conn) lookOut(ctx context.Context) {
 		if err == nil && (returned || time.Since(thorough) >= c.cfg.HealthInterval) {
 			h := c.examine(ctx)
 			c.noteHealth(h)
+			c.examined(ctx, h)
 			thorough = h.at
 			if h.err != nil {
 				thorough = time.Time{} // look again soon: it may have passed
@@ -355,6 +369,11 @@ func (c *Conn) pause() time.Duration {
 	if failures == 0 {
 		return min(pingInterval, c.cfg.HealthInterval)
 	}
+	return backoff(failures)
+}
+
+// backoff is the time to the next look after so many failures in a row.
+func backoff(failures int) time.Duration {
 	if failures < failuresToDown {
 		return backoffFloor
 	}
@@ -371,7 +390,7 @@ func (c *Conn) ping(ctx context.Context) error {
 		o.MaxRetries = -1
 		c.probe = newClient(o)
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout+c.cfg.CommandTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.patience())
 	defer cancel()
 	err := c.probe.Ping(ctx).Err()
 	if err == nil && c.failing.Load() > 0 {
@@ -436,6 +455,7 @@ func (c *Conn) note(ctx context.Context, err error) (returned bool) {
 	if changed && (is.Up || !first || !is.Required) { // else Open returns it as its error
 		c.logChange(ctx, was, is)
 	}
+	c.stepped(ctx, was, is)
 	for _, f := range watchers {
 		f(is)
 	}

@@ -14,7 +14,12 @@
 //
 // A loss is seen within about a second even when nobody uses Redis, a return
 // likewise. [Conn.Status] and [Conn.Handler] answer from what is known and never
-// wait for Redis.
+// wait for Redis. Of a Sentinel group and a Cluster they tell each node, which is
+// looked at every five seconds at most, apart from Redis as a whole.
+//
+// [Conn.OnEvent] tells each step: connected, ready, lost, reconnecting. Tries are
+// apart by an exponential back-off with full jitter, one second at most, and
+// never end.
 //
 // No password, key or value is put into an error, a log line, a span or a
 // metric.

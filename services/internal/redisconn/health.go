@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/redisconn/info"
@@ -130,6 +131,8 @@ type ReportDetails struct {
 	Error        string            `json:"error,omitempty"`
 	Version      string            `json:"version,omitempty"`
 	Mode         Mode              `json:"mode,omitempty"`
+	Event        Event             `json:"event,omitempty"` // the connection's last step
+	Nodes        []ReportNode      `json:"nodes,omitempty"` // of a Sentinel group or a Cluster, by role and name
 }
 
 // ReportOperations are which operations of the check worked in time.
@@ -172,7 +175,7 @@ func (c *Conn) Handler() http.Handler {
 		}
 		body := c.Report()
 		code := http.StatusOK
-		if body.Status == "unhealthy" {
+		if body.Status == unhealthy {
 			code = http.StatusServiceUnavailable
 		}
 		w.Header().Set("Content-Type", "application/json")
@@ -185,15 +188,15 @@ func (c *Conn) Handler() http.Handler {
 // Report returns how Redis is by the last check. It asks nobody.
 func (c *Conn) Report() Report {
 	c.mu.Lock()
-	s, h := c.status, c.health
+	s, h, nodes := c.status, c.health, slices.Clone(c.nodes)
 	c.mu.Unlock()
 
 	r := Report{
 		Service: "redis",
-		Status:  "healthy",
+		Status:  healthy,
 		Details: ReportDetails{
 			Connectivity: s.Up, Ping: s.Up, Required: s.Required, Failures: s.Failures, Error: string(s.Cause),
-			Version: h.version, Mode: c.cfg.Mode,
+			Version: h.version, Mode: c.cfg.Mode, Event: s.Event, Nodes: nodes,
 		},
 		Metrics:   ReportMetrics{Metrics: c.Metrics()},
 		Timestamp: s.CheckedAt.UTC(),
@@ -204,11 +207,15 @@ func (c *Conn) Report() Report {
 		return r
 	}
 	r.Details.Since = new(s.Since.UTC())
+	nodesAre, cause := worst(nodes)
 	switch {
-	case !s.Up, h.err != nil:
-		r.Status = "unhealthy"
-	case h.degraded():
-		r.Status = "degraded"
+	case !s.Up, h.err != nil, nodesAre == unhealthy:
+		r.Status = unhealthy
+	case h.degraded(), nodesAre == degraded:
+		r.Status = degraded
+	}
+	if s.Up && r.Details.Error == "" {
+		r.Details.Error = cause
 	}
 	if h.at.IsZero() {
 		return r // up for less than a moment, or down

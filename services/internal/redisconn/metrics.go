@@ -70,6 +70,7 @@ func (c *Conn) observe(meter metric.Meter) error {
 	}
 	timeouts := counter("redis.pool.timeouts", "Waits for a connection that were given up.")
 	reconnections := counter("redis.reconnections", "Returns of Redis after a loss.")
+	steps := counter("redis.connection.events", "Steps of the connection by event: connected, ready, lost, and each try while it is lost: reconnecting.")
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("create redis metrics: %w", err)
 	}
@@ -77,6 +78,10 @@ func (c *Conn) observe(meter metric.Meter) error {
 	dependency := metric.WithAttributes(attribute.String("dependency", "redis"))
 	idle := metric.WithAttributes(attribute.String("state", "idle"))
 	busy := metric.WithAttributes(attribute.String("state", "used"))
+	var byEvent [len(events)]metric.ObserveOption
+	for i, e := range events {
+		byEvent[i] = metric.WithAttributes(attribute.String("event", string(e)))
+	}
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		c.mu.Lock()
 		s, h := c.status, c.health
@@ -92,12 +97,15 @@ func (c *Conn) observe(meter metric.Meter) error {
 		o.ObserveInt64(connections, m.ActiveConnections-m.IdleConnections, busy)
 		o.ObserveInt64(timeouts, m.PoolTimeouts)
 		o.ObserveInt64(reconnections, m.Reconnections)
+		for i, e := range events {
+			o.ObserveInt64(steps, c.counts.of(e).Load(), byEvent[i])
+		}
 		if h.info {
 			o.ObserveInt64(used, h.usedMemory)
 			o.ObserveInt64(limit, h.maxMemory)
 		}
 		return nil
-	}, up, failures, connections, timeouts, reconnections, used, limit)
+	}, up, failures, connections, timeouts, reconnections, steps, used, limit)
 	if err != nil {
 		return fmt.Errorf("register redis metrics: %w", err)
 	}

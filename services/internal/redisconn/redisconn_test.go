@@ -25,7 +25,9 @@ import (
 func TestMain(m *testing.M) {
 	// The client library notices only up to a second after it was closed that
 	// it need not try to connect any more.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"),
+		// Nor can its reload of a cluster's state be awaited.
+		goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9.(*clusterStateHolder).LazyReload.func1"))
 }
 
 // config reads a configuration from variables, which must be right.

@@ -1544,9 +1544,11 @@ export interface components {
         RedisconnReportDetails: {
             connectivity: boolean;
             error?: string;
+            event?: string;
             /** Format: int64 */
             failures: number;
             mode?: string;
+            nodes?: components["schemas"]["RedisconnReportNode"][];
             operations?: components["schemas"]["RedisconnReportOperations"];
             ping: boolean;
             required: boolean;
@@ -1594,6 +1596,15 @@ export interface components {
             total_connections: number;
             /** Format: double */
             total_ms?: number;
+        };
+        RedisconnReportNode: {
+            error?: string;
+            name: string;
+            ping: boolean;
+            /** Format: double */
+            ping_ms?: number;
+            role: string;
+            status: string;
         };
         RedisconnReportOperations: {
             del: boolean;
