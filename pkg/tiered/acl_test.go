@@ -25,7 +25,7 @@ func grants(t *testing.T) (lines [][]any, commands []map[string]bool) {
 	for _, line := range regexp.MustCompile(`(?m)^ACL SETUSER .*$`).FindAllString(string(readme), -1) {
 		var words []any
 		set := make(map[string]bool)
-		for _, w := range strings.Fields(line) {
+		for w := range strings.FieldsSeq(line) {
 			words = append(words, w)
 			if name, ok := strings.CutPrefix(w, "+"); ok {
 				set[name] = true

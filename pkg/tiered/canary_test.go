@@ -171,7 +171,7 @@ func TestMessagesTwiceAndInAnyOrderHarmNothing(t *testing.T) {
 		eventually(t, "the last is seen", func() bool { v, err := one.Get(t.Context(), "k"); return v == 20 && err == nil })
 	}
 	slices.Reverse(messages)
-	again := append(messages, messages...)
+	again := slices.Concat(messages, messages)
 	before := nodes[0].Stats().Messages + nodes[1].Stats().Messages
 	for _, m := range again {
 		must(t, admin.Publish(t.Context(), prefix(t)+":inv", m).Err())

@@ -28,8 +28,8 @@ func flatSize(t reflect.Type) int64 {
 	case isFlat(t.Kind()):
 	case t.Kind() == reflect.Array && flatSize(t.Elem()) >= 0:
 	case t.Kind() == reflect.Struct:
-		for i := range t.NumField() {
-			if flatSize(t.Field(i).Type) < 0 {
+		for f := range t.Fields() {
+			if flatSize(f.Type) < 0 {
 				return -1
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
@@ -25,7 +26,7 @@ func ExampleCache_Update() {
 			if len(old) == 2 {
 				return nil, errors.New("the team is full")
 			}
-			return append(old[:len(old):len(old)], name), nil // a copy: values are shared
+			return append(slices.Clip(old), name), nil // a copy: values are shared
 		})
 		return err
 	}

@@ -25,7 +25,7 @@ type lane struct {
 // hint of the processor. Any lane is right.
 func (l *lanes) mine() *lane {
 	var here byte
-	return &l[uint64(uintptr(unsafe.Pointer(&here))>>11)*0x9E3779B97F4A7C15>>(64-laneBits)]
+	return &l[uint64(uintptr(unsafe.Pointer(&here))>>11)*0x9E3779B97F4A7C15>>(64-laneBits)] //nolint:gosec // only a number is made of it
 }
 
 func (l *lanes) counts() (hits, misses uint64) {

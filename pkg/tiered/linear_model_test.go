@@ -124,7 +124,7 @@ func (h *history) add(o step, call, ret int64) {
 func (h *history) strict() []porcupine.Operation {
 	seen := make(map[int]bool)
 	for _, op := range h.ops {
-		switch o := op.Input.(step); o.deed {
+		switch o := op.Input.(step); o.deed { //nolint:exhaustive // the others have seen nothing
 		case found:
 			seen[o.v] = true
 		case updated:

@@ -309,7 +309,7 @@ func (p *pair) follow(ctx context.Context) {
 	must(p.t, err)
 	c := redis.NewClient(p.other.Options())
 	defer c.Close()
-	if err := c.SlaveOf(ctx, host, port).Err(); err != nil && ctx.Err() == nil {
+	if err := c.ReplicaOf(ctx, host, port).Err(); err != nil && ctx.Err() == nil {
 		p.t.Errorf("follow: %v", err)
 	}
 	for pause(ctx, 5*time.Millisecond) {
@@ -326,7 +326,7 @@ func (p *pair) failover(ctx context.Context) {
 	pause(ctx, rand.N(50*time.Millisecond))
 	c := redis.NewClient(p.other.Options())
 	defer c.Close()
-	if err := c.SlaveOf(context.WithoutCancel(ctx), "NO", "ONE").Err(); err != nil {
+	if err := c.ReplicaOf(context.WithoutCancel(ctx), "NO", "ONE").Err(); err != nil {
 		p.t.Errorf("promote: %v", err)
 	}
 	p.mu.Lock()

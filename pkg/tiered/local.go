@@ -218,46 +218,44 @@ func (l *local) count(hash uint64) {
 
 // put makes r the record of hash, unless a newer version is there. It needs
 // the stripe's lock.
-func (l *local) put(hash uint64, r *record) bool {
+func (l *local) put(hash uint64, r *record) {
 	if r.cost > l.max {
 		// Ristretto would keep an update beyond its bound.
 		l.removeNow(hash)
-		return false
+		return
 	}
 	s := l.index.of(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return false
+		return
 	}
 	have := s.get(hash)
 	if have != nil {
 		if have.version > r.version && have.ns.cell == r.ns.cell {
-			return false
+			return
 		}
 		r.heat.Store(have.heat.Load())
 	}
 	s.set(hash, r)
 	s.earliest = min(s.earliest, r.ends())
 	if have != nil && have.cost == r.cost && !s.pending(hash) {
-		return true // ristretto has it. If it is giving it up just now, this goes as well
+		return // ristretto has it. If it is giving it up just now, this goes as well
 	}
 	if s.mark(hash) {
 		l.wake()
 	}
 	l.rc.Set(hash, struct{}{}, r.cost) // under the lock: what a flush takes has been offered
-	return true
 }
 
 // drop removes the record of hash if it is older than version. It needs the
 // stripe's lock.
-func (l *local) drop(hash, version uint64) bool {
+func (l *local) drop(hash, version uint64) {
 	r := l.index.get(hash)
 	if r == nil || r.inL2 && r.version >= version {
-		return false // a version made here is not compared: the clocks differ
+		return // a version made here is not compared: the clocks differ
 	}
 	l.removeNow(hash)
-	return true
 }
 
 // removeNow removes the record of hash. The flush then tells ristretto: its Del

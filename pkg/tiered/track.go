@@ -16,7 +16,7 @@ import (
 // Backplane is how a store learns of what others have written.
 type Backplane uint8
 
-// The backplanes. In the order of what they find out, and cost:
+// The backplanes, in the order of what they find out, and cost.
 const (
 	// PubSub: every write of a store is published in the script that makes it,
 	// with its version. What programs do to Redis without this package is not

@@ -393,26 +393,3 @@ func (q *queue) pending(ctx context.Context, key string) (entries []queued, err 
 	})
 	return entries, err
 }
-
-// length of all partitions, and of their dead letters.
-func (q *queue) length(ctx context.Context) (n, dead int, err error) {
-	err = q.r.do(ctx, "wb.length", func(ctx context.Context) error {
-		pipe := q.r.c.Pipeline()
-		var cmds []*redis.IntCmd
-		for p := range q.parts {
-			cmds = append(cmds, pipe.XLen(ctx, q.key(p, "s")), pipe.XLen(ctx, q.key(p, "d")))
-		}
-		if _, err := pipe.Exec(ctx); err != nil {
-			return err
-		}
-		for i, cmd := range cmds {
-			if i%2 == 0 {
-				n += int(cmd.Val())
-			} else {
-				dead += int(cmd.Val())
-			}
-		}
-		return nil
-	})
-	return n, dead, err
-}

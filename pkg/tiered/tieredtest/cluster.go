@@ -41,7 +41,7 @@ func StartCluster(t testing.TB, masters, replicas int, opts ...RedisOption) *Clu
 		}, r.args...)
 	}
 	c := &Cluster{nodes: make([]*Redis, masters*(1+replicas)), ids: make(map[*Redis]string)}
-	opts = append(opts[:len(opts):len(opts)], member)
+	opts = append(slices.Clip(opts), member)
 	var wg sync.WaitGroup
 	errs := make([]error, len(c.nodes))
 	dirs := make([]string, len(c.nodes))
@@ -275,7 +275,7 @@ func (c *Cluster) AwaitOK(t testing.TB) {
 // and has a connection to its master if it has one.
 func (r *Redis) well(ctx context.Context, self map[string]clusterNode) bool {
 	cl := redis.NewClient(r.Options())
-	defer cl.Close()
+	defer func() { _ = cl.Close() }()
 	text, err := cl.ClusterInfo(ctx).Result()
 	if err != nil || fields(text)["cluster_state"] != "ok" {
 		return false
@@ -321,7 +321,7 @@ func (c *Cluster) await(t testing.TB, what string, ok func(context.Context) bool
 func (r *Redis) role(ctx context.Context) string { return r.replication(ctx)["role"] }
 
 // clusterNode is a line of CLUSTER NODES:
-// id ip:port@bus flags master ping pong epoch link slot…
+// id ip:port@bus flags master ping pong epoch link slot….
 type clusterNode struct {
 	id, flags, master string
 	slots             [][2]int // first and last
@@ -339,7 +339,7 @@ func (r *Redis) clusterNodes(ctx context.Context) (nodes []clusterNode) {
 		return nil
 	}
 	cl := redis.NewClient(r.Options())
-	defer cl.Close()
+	defer func() { _ = cl.Close() }()
 	text, err := cl.ClusterNodes(ctx).Result()
 	if err != nil {
 		return nil

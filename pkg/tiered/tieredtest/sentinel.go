@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func StartSentinel(t testing.TB, replicas int, opts ...RedisOption) *Sentinel {
 	for range replicas {
 		// Soon, for a test: a replica else waits 5 s for others to share a transfer.
 		follow := WithArgs("--replicaof", "127.0.0.1", fmt.Sprint(master.port), "--repl-timeout", "5")
-		s.data = append(s.data, StartRedis(t, append(opts[:len(opts):len(opts)], follow)...))
+		s.data = append(s.data, StartRedis(t, append(slices.Clip(opts), follow)...))
 	}
 	for _, r := range s.data {
 		must(t, "set repl-diskless-sync-delay", r.Client(t).ConfigSet(t.Context(), "repl-diskless-sync-delay", "0").Err())
@@ -192,7 +193,7 @@ func (s *Sentinel) Failover(t testing.TB) *Redis {
 	t.Helper()
 	old := s.Master(t)
 	first := redis.NewSentinelClient(s.sentinels[0].Options())
-	defer first.Close()
+	defer func() { _ = first.Close() }()
 	var r *Redis
 	s.await(t, "a replica is promoted", func(ctx context.Context) bool {
 		if r = s.elected(ctx, sentinels); r != nil && r != old {
@@ -265,7 +266,7 @@ func (r *Redis) info(ctx context.Context, section string) map[string]string {
 		return nil
 	}
 	c := redis.NewClient(r.Options())
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	text, err := c.Info(ctx, section).Result()
 	if err != nil {
 		return nil
