@@ -267,6 +267,9 @@ func (c *Cache[K, V]) fetchEntries(ctx context.Context, seats []*seat[K, V]) ([]
 		s.skey = keyString(s.key)
 		s.full = c.s.l2.dataKey(c.name, s.skey)
 		full[i] = s.full
+		if err := c.sent(ctx, s.skey); err != nil {
+			return nil, err
+		}
 	}
 	return c.s.l2.getMany(ctx, full)
 }

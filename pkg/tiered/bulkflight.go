@@ -281,7 +281,7 @@ func (b *bulk[K, V]) lease(ctx context.Context, seats []*seat[K, V], until time.
 				s.skey = keyString(s.key)
 				s.full = c.s.l2.dataKey(c.name, s.skey)
 			}
-			s.unwanted = max(s.unwanted, c.s.lost.floor(c.name, s.skey))
+			s.unwanted = max(s.unwanted, c.s.floor(c.name, s.skey))
 			calls = append(calls, c.s.l2.leaseCall(c.name, s.skey, s.unwanted, ttl))
 			asked = append(asked, s)
 		}

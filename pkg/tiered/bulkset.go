@@ -36,6 +36,7 @@ func (c *Cache[K, V]) setBatch(ctx context.Context, keys []K, values map[K]V, o 
 		h    uint64
 		skey string
 	}
+	_ = c.allSent(ctx, keys) // if ctx ends, what follows says so
 	snapshot := c.place(ctx, o, o.ttl)
 	var writes []write
 	var calls []*call
@@ -52,11 +53,11 @@ func (c *Cache[K, V]) setBatch(ctx context.Context, keys []K, values map[K]V, o 
 		w.skey = keyString(key)
 		raw, err := c.encode(w.it)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("set %s: %w", c.name, err), c.Delete(ctx, key))
+			errs = append(errs, fmt.Errorf("set %s: %w", c.name, err), c.remove(ctx, key))
 			continue
 		}
 		writes = append(writes, w)
-		calls = append(calls, c.s.l2.setCall(c.name, w.skey, c.entry(w.skey, raw, false, &w.p, 1), w.p.ttl+w.p.grace, c.versionOf(w.h, w.skey)))
+		calls = append(calls, c.s.l2.setCall(c.name, w.skey, c.entry(w.skey, raw, false, &w.p, 1), w.p.ttl+w.p.grace, c.versionOf(w.h, w.skey), 0))
 	}
 	if len(calls) == 0 {
 		return errs
@@ -91,6 +92,7 @@ func (c *Cache[K, V]) DeleteMany(ctx context.Context, keys []K) error {
 	}
 	var errs []error
 	for batch := range slices.Chunk(keys, bulkSize) {
+		_ = c.allSent(ctx, batch) // if ctx ends, what follows says so
 		calls := make([]*call, 0, len(batch))
 		least := make([]uint64, len(batch))
 		for i, key := range batch {

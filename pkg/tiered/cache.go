@@ -237,7 +237,19 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 	raw, err := c.encode(it)
 	if err != nil {
 		// Whatever was there is not what the caller means it to be now.
-		return errors.Join(fmt.Errorf("set %s: %w", c.name, err), c.Delete(ctx, key))
+		return errors.Join(fmt.Errorf("set %s: %w", c.name, err), c.remove(ctx, key))
+	}
+	if p.known && c.posts(&o, skey) {
+		posted, err := c.postSet(ctx, h, it, &p, skey, c.entry(skey, raw, false, &p, 1))
+		if err != nil {
+			return fmt.Errorf("set %s: %w", c.name, err)
+		}
+		if posted {
+			return nil
+		}
+	}
+	if err := c.sent(ctx, skey); err != nil {
+		return fmt.Errorf("set %s: %w", c.name, err)
 	}
 	version, err := uint64(0), ErrUnavailable
 	if cause := gaveUp(ctx); !p.known && cause != nil {
@@ -275,7 +287,7 @@ func (c *Cache[K, V]) settle(h uint64, it *item[K, V], p *placement, skey string
 // versionOf is the newest version of the key that is known here, which a write
 // must exceed so that it is not taken for the older one.
 func (c *Cache[K, V]) versionOf(h uint64, skey string) uint64 {
-	v := c.s.lost.floor(c.name, skey)
+	v := c.s.floor(c.name, skey)
 	if c.s.l1 != nil && !c.s.isClosed() {
 		if r := c.s.l1.get(h); r != nil {
 			v = max(v, r.version)
@@ -290,7 +302,31 @@ func (c *Cache[K, V]) versionOf(h uint64, skey string) uint64 {
 //
 // If Redis is away the value is gone here, and nothing older is taken from
 // Redis until it has been deleted there; see [WithRedisRequired] for the error.
-func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
+//
+// Of the options only [Async] changes what it does.
+func (c *Cache[K, V]) Delete(ctx context.Context, key K, opts ...EntryOption) error {
+	o := c.defaults.with(opts)
+	o.skipL1, o.skipL2 = false, false // it is gone from both tiers
+	if err := c.check(key, &o); err != nil {
+		return fmt.Errorf("delete %s: %w", c.name, err)
+	}
+	if o.async && ctx.Err() == nil {
+		if skey := keyString(key); c.posts(&o, skey) {
+			version, posted, err := c.postDelete(ctx, c.hash(key), key, skey)
+			if err != nil {
+				return fmt.Errorf("delete %s: %w", c.name, err)
+			}
+			if posted {
+				c.deleted(key, version)
+				return nil
+			}
+		}
+	}
+	return c.remove(ctx, key)
+}
+
+// remove is Delete that waits for Redis.
+func (c *Cache[K, V]) remove(ctx context.Context, key K) error {
 	if err := c.check(key, &c.defaults); err != nil {
 		return fmt.Errorf("delete %s: %w", c.name, err)
 	}
@@ -301,6 +337,7 @@ func (c *Cache[K, V]) Delete(ctx context.Context, key K) error {
 	min := uint64(0)
 	if c.s.l2 != nil {
 		skey = keyString(key)
+		_ = c.sent(ctx, skey) // if ctx ends, what follows says so
 		min = c.versionOf(h, skey)
 	}
 	c.forget(h, key, 0)

@@ -100,6 +100,7 @@
 //   - Transactions between keys, or with the source. If a process dies in
 //     Write, what was cached before may be served until the lease and the
 //     L1TTL end.
+//   - What [Async] has queued, if the process dies before Redis has it.
 //   - More than 10,000 lost writes. Beyond that the namespaces concerned are
 //     cleared when Redis returns: too much is forgotten, never too little.
 //

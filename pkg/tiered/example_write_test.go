@@ -153,3 +153,21 @@ func ExampleLoad_NotModified() {
 	// 304
 	// three ticks <nil>
 }
+
+// The answer need not wait for the counter to reach Redis; Close sends what is
+// queued still.
+func ExampleAsync() {
+	ctx := context.Background()
+	store, _ := tiered.Open(ctx)
+	defer store.Close(ctx)
+	seen, _ := tiered.New[int64, string](store, "seen", tiered.WithDefaults(tiered.Async()))
+
+	_ = seen.Set(ctx, 7, "today")
+	fmt.Println(seen.Get(ctx, 7))
+	_ = seen.Delete(ctx, 7)
+	_, err := seen.Get(ctx, 7)
+	fmt.Println(err)
+	// Output:
+	// today <nil>
+	// tiered: miss
+}

@@ -33,8 +33,11 @@ func (c *Cache[K, V]) Expire(ctx context.Context, key K, ttl time.Duration) (exi
 		return c.expireHere(h, key, &o, ttl, expiry{}, 0), nil
 	}
 	skey := keyString(key)
+	if err := c.sent(ctx, skey); err != nil {
+		return false, fmt.Errorf("expire %s: %w", c.name, err)
+	}
 	epoch := c.s.coherent()
-	x, err := c.s.l2.expire(ctx, c.name, skey, ttl, c.versionOf(h, skey), c.s.lost.floor(c.name, skey))
+	x, err := c.s.l2.expire(ctx, c.name, skey, ttl, c.versionOf(h, skey), c.s.floor(c.name, skey))
 	switch {
 	case err == nil && x.version == 0:
 		// Memory may have what was kept out of Redis.

@@ -47,3 +47,13 @@ func (c *Cache[K, V]) Reload(ctx context.Context, key K, load Loader[K, V]) (V, 
 	}
 	return f.it.value, nil
 }
+
+// Posted is how many writes of Async Redis has not been told of.
+func (s *Store) Posted() int {
+	s.outbox.mu.Lock()
+	defer s.outbox.mu.Unlock()
+	return len(s.outbox.keys)
+}
+
+// MaxPosted bounds them.
+const MaxPosted = maxPosted

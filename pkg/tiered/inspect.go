@@ -135,7 +135,7 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Inspection, error) {
 	if c.s.l2 != nil {
 		health := c.s.Health()
 		in.Coherent, in.Breaker = health.Coherent, health.Breaker
-		in.Pending = c.s.lost.floor(c.name, skey)
+		in.Pending = c.s.floor(c.name, skey)
 		var err error
 		if in.L2, in.Lease, err = c.inspectL2(ctx, skey, in.Pending); err != nil {
 			return Inspection{}, fmt.Errorf("inspect %s: %w", c.name, err)

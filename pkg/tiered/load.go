@@ -171,7 +171,10 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 	if ttl <= 0 {
 		ttl = DefaultLease
 	}
-	unwanted = max(unwanted, c.s.lost.floor(c.name, skey))
+	if err := c.sent(ctx, skey); err != nil {
+		return nil, 0, err
+	}
+	unwanted = max(unwanted, c.s.floor(c.name, skey))
 	full := c.s.l2.dataKey(c.name, skey)
 	deadline := time.Now().Add(o.lease)
 	for wait := 10 * time.Millisecond; ; wait = min(wait*2, 80*time.Millisecond) {

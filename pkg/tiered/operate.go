@@ -133,7 +133,7 @@ func (c *Cache[K, V]) deleteText(ctx context.Context, text string) error {
 	if err != nil {
 		return fmt.Errorf("delete %s: %w", c.name, err)
 	}
-	return c.Delete(ctx, key)
+	return c.remove(ctx, key)
 }
 
 func (c *Cache[K, V]) keyOf(text string) (K, error) {

@@ -244,6 +244,7 @@ const (
 	kindFailSafe
 	kindTimeouts
 	kindEager
+	kindAsync
 )
 
 // TTL is how long an entry lives. The default is 5 minutes.
@@ -321,6 +322,26 @@ func EagerRefresh(threshold, beta float64) EntryOption {
 	return EntryOption{kind: kindEager, f: threshold, f2: beta}
 }
 
+// Async has Set and Delete return without waiting for Redis: this process reads
+// its own write at once, Redis and with it the others get it a moment later, by
+// a queue that keeps the newest write of each key. Any other call of the key
+// that reads or writes Redis waits until the queue has told it, so that this
+// process's writes of a key stay in order. Of writes of several processes the
+// newer by Redis's clock stays.
+//
+// What Redis does not take after all is treated as if it had been away (see
+// [WithRedisRequired]), but nobody is told by an error: the value is kept in
+// this process, and what Redis has is deleted when it is back. If this process
+// dies first, up to 4,096 writes or 16 MiB that wait have not been made. [Store.Close]
+// makes them.
+//
+// It waits all the same if the queue is full, if Redis is away, if the
+// versions of tags must be read first, or if memory cannot answer for the write
+// meanwhile: with [SkipL1], without the memory tier, or with another backplane
+// than [PubSub]. So it does for a moment if the key's last write is being sent.
+// Other calls than Set and Delete ignore it.
+func Async() EntryOption { return EntryOption{kind: kindAsync} }
+
 // entryConfig is what the options of an entry come to.
 type entryConfig struct {
 	ttl, l1ttl, negative, lease time.Duration
@@ -328,7 +349,7 @@ type entryConfig struct {
 	softTimeout, hardTimeout    time.Duration
 	jitter, threshold, beta     float64
 	tags                        []string
-	skipL1, skipL2              bool
+	skipL1, skipL2, async       bool
 }
 
 func (o entryConfig) with(opts []EntryOption) entryConfig {
@@ -356,6 +377,8 @@ func (o entryConfig) with(opts []EntryOption) entryConfig {
 			o.softTimeout, o.hardTimeout = opt.d, opt.d2
 		case kindEager:
 			o.threshold, o.beta = opt.f, opt.f2
+		case kindAsync:
+			o.async = true
 		}
 	}
 	return o

@@ -44,6 +44,11 @@ func (c *Cache[K, V]) InvalidatePrefix(ctx context.Context, prefix string) (n in
 		return 0, fmt.Errorf("invalidate prefix %s: %w", c.name, err)
 	}
 	c.m.invalidations.Add(1)
+	if c.s.l2 != nil {
+		if err := c.s.outbox.drained(ctx); err != nil { // a scan does not find what is queued
+			return 0, fmt.Errorf("invalidate prefix %s: %w", c.name, err)
+		}
+	}
 	n = c.forgetPrefix(prefix)
 	version := c.s.tick()
 	if c.s.l2 != nil {

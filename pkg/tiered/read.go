@@ -13,6 +13,9 @@ import (
 // flight's.
 func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, suspect *record) (it *item[K, V], unwanted uint64, err error) {
 	skey := keyString(key)
+	if err := c.sent(ctx, skey); err != nil {
+		return nil, 0, err
+	}
 	full := c.s.l2.dataKey(c.name, skey)
 	if suspect != nil {
 		current, err := c.revalidate(ctx, full, skey, suspect)
@@ -56,7 +59,7 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 	}
 	hd, perr := parseHeader(b)
 	same := perr == nil && !hd.tombstone() && hd.version == r.version && hd.key == keyHash(full) &&
-		hd.version > c.s.lost.floor(c.name, skey)
+		hd.version > c.s.floor(c.name, skey)
 	if !same {
 		return false, nil
 	}
@@ -123,7 +126,7 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 		c.refuse(skey, unwanted, reason)
 		return unwanted
 	}
-	if floor := c.s.lost.floor(c.name, skey); e.tombstone() || e.version <= floor {
+	if floor := c.s.floor(c.name, skey); e.tombstone() || e.version <= floor {
 		return max(unwanted, floor)
 	}
 	// A future-dated entry counts as just written and gets no extra life.

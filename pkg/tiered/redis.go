@@ -243,17 +243,19 @@ func (r *remote) releaseCall(ns, key string, token uint64) *call {
 // takes the lease from whoever loads, and tells the other stores.
 func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time.Duration, min uint64) (version uint64, err error) {
 	err = r.do(ctx, "set", func(ctx context.Context) (err error) {
-		call := r.setCall(ns, key, entry, ttl, min)
+		call := r.setCall(ns, key, entry, ttl, min, 0)
 		version, err = call.script.Run(ctx, r.c, call.keys, call.args...).Uint64()
 		return err
 	})
 	return version, err
 }
 
-func (r *remote) setCall(ns, key string, entry []byte, ttl time.Duration, min uint64) *call {
+// setCall does nothing and returns 0 if newest is not 0 and what is stored is
+// newer.
+func (r *remote) setCall(ns, key string, entry []byte, ttl time.Duration, min, newest uint64) *call {
 	head, tail := r.message('k', ns+" "+key)
 	return &call{script: scriptSet, keys: []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
-		args: []any{entry, millis(ttl), text(min), r.channel, head, tail}}
+		args: []any{entry, millis(ttl), text(min), r.channel, head, tail, text(newest)}}
 }
 
 // tombstone is an entry that says that there is none.

@@ -95,6 +95,9 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		f.prior = it
 	}
 	if !here {
+		if err := c.sent(ctx, skey); err != nil {
+			return nil, fmt.Errorf("refresh %s: %w", c.name, err)
+		}
 		token, data, err := c.s.l2.hold(ctx, c.name, skey, o.leaseTTL(), c.versionOf(h, skey), false)
 		if err != nil && !errors.Is(err, ErrUnavailable) {
 			return nil, fmt.Errorf("refresh %s: %w", c.name, err)
@@ -117,7 +120,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		return nil, gone // nobody waits, and others may be at it by now
 	}
 	if l.opts.ttl <= 0 || it.missing && l.opts.negative <= 0 {
-		return it, errors.Join(err, c.Delete(ctx, key))
+		return it, errors.Join(err, c.remove(ctx, key))
 	}
 	grace := l.opts.failSafe
 	if it.missing {

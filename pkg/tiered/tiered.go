@@ -42,6 +42,7 @@ type Store struct {
 	questions atomic.Uint64 // see asked
 	hlc       atomic.Uint64 // last version made here
 	lost      *recovery
+	outbox    *outbox
 	turns     chan struct{} // of loads while Redis is away; nil if they need not take turns
 	ops       operations
 
@@ -98,6 +99,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 		meter:    o.meters.Meter(scope),
 		caches:   make(map[string]namespace),
 		lost:     newRecovery(),
+		outbox:   newOutbox(),
 		contact:  make(chan struct{}),
 		beats:    make(chan struct{}, 1),
 	}
@@ -158,6 +160,7 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 		}
 		s.background.Go(func() { s.beat(run) })
 		s.background.Go(func() { s.recover(run) })
+		s.background.Go(func() { s.deliver(run) })
 		// The first reads are better if invalidations arrive already, but
 		// nobody waits long for a server that does not answer.
 		patience := time.NewTimer(2 * o.l2Timeout)
@@ -353,8 +356,8 @@ func (s *Store) current(ctx context.Context, cells []*tagCell) error {
 }
 
 // Close ends the store: new calls get ErrClosed, loads under way are awaited
-// until ctx ends and then cancelled, and what Redis has not been told yet is
-// told if it can be. It does not close the Redis client.
+// until ctx ends and then cancelled, and what Redis has not been told yet, also
+// by [Async], is told if it can be. It does not close the Redis client.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -377,6 +380,7 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.endLoads()
 	if s.l2 != nil {
+		s.outbox.close(ctx)
 		s.replay(ctx)
 	}
 	s.stop()

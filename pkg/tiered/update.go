@@ -103,6 +103,9 @@ func backOff(ctx context.Context, n int) error {
 // updateThere tries an update once. Nil and no error is a conflict.
 func (c *Cache[K, V]) updateThere(ctx context.Context, h uint64, key K, o *entryConfig, change func(context.Context, V, bool) (V, error)) (*item[K, V], error) {
 	skey := keyString(key)
+	if err := c.sent(ctx, skey); err != nil {
+		return nil, err
+	}
 	full := c.s.l2.dataKey(c.name, skey)
 	began := time.Now()
 	old, p, header, err := c.readForUpdate(ctx, full, skey, key, o)

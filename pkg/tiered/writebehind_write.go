@@ -24,6 +24,9 @@ func (w *WriteBehind[K, V]) write(ctx context.Context, key K, value V, partial b
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := w.c.sent(ctx, keyString(key)); err != nil {
+		return err
+	}
 	if w.c.clone != nil {
 		value = w.c.clone(value) // the caller may go on changing his
 	}
@@ -249,7 +252,7 @@ func (w *WriteBehind[K, V]) directLocked(ctx context.Context, h uint64, key K, v
 	w.n.direct.Add(1)
 	switch {
 	case w.q == nil && partial:
-		_ = w.c.Delete(ctx, key)
+		_ = w.c.remove(ctx, key)
 	case w.q == nil:
 		w.c.keepSet(h, &item[K, V]{key: key, value: value}, &p, w.c.s.tick(), false)
 	case partial:

@@ -38,6 +38,11 @@ func (c *Cache[K, V]) Write(ctx context.Context, key K, write func(ctx context.C
 	p := c.place(ctx, &o, o.ttl)
 	here := c.s.l2 == nil || o.skipL2
 	var token uint64
+	if !here {
+		if err := c.sent(ctx, skey); err != nil {
+			return zero, fmt.Errorf("write %s: %w", c.name, err)
+		}
+	}
 	if !here && p.known {
 		token, _, _ = c.s.l2.hold(ctx, c.name, skey, o.leaseTTL(), c.versionOf(h, skey), true) // 0: deleted in the end
 	}
@@ -45,13 +50,13 @@ func (c *Cache[K, V]) Write(ctx context.Context, key K, write func(ctx context.C
 	after := context.WithoutCancel(ctx) // the source has changed, whether the caller waits or not
 	defer func() {
 		if !stored {
-			_ = c.Delete(after, key) // write has panicked
+			_ = c.remove(after, key) // write has panicked
 		}
 	}()
 	value, err := write(ctx)
 	stored = true
 	if err != nil {
-		return value, errors.Join(err, c.Delete(after, key))
+		return value, errors.Join(err, c.remove(after, key))
 	}
 	it := &item[K, V]{key: key, value: value}
 	if c.clone != nil {
@@ -60,7 +65,7 @@ func (c *Cache[K, V]) Write(ctx context.Context, key K, write func(ctx context.C
 	p.expire(c.s, &o, o.effectiveTTL(false), o.failSafe)
 	if here {
 		if !c.keepMarked(h, it, &p, m) {
-			err = c.Delete(after, key)
+			err = c.remove(after, key)
 		}
 		return value, err
 	}
@@ -74,7 +79,7 @@ func (c *Cache[K, V]) Write(ctx context.Context, key K, write func(ctx context.C
 		}
 	}
 	if version == 0 {
-		return value, errors.Join(err, c.Delete(after, key))
+		return value, errors.Join(err, c.remove(after, key))
 	}
 	return value, c.settle(h, it, &p, skey, version, nil)
 }
