@@ -76,10 +76,40 @@ it('shows a key in both tiers, and drops a tag after asking, with a note in the 
 
   await page.getByRole('button', { name: 'Invalidate…' }).click()
   await dialog.getByRole('button', { name: 'Drop it' }).click()
-  await page.getByText('Dropped everywhere').waitFor()
+  await page.getByText('Dropped everywhere', { exact: true }).waitFor()
   await page.getByRole('region', { name: 'Audit log' }).getByText('cache.invalidate').first().waitFor()
   await inspector.getByRole('button', { name: 'Look it up' }).click()
   await inspector.getByText('Not cached', { exact: true }).waitFor()
+})
+
+it('diagnoses an area at a press, and shows the servers and the commands, which begin anew', async () => {
+  me = await newPerson(browser, server)
+  const { page } = me
+  await signIn(page, ...mira)
+  await openAdmin()
+  const diagnose = page.getByRole('region', { name: 'Diagnose', exact: true })
+  for (const area of ['Connection', 'Memory', 'Performance']) {
+    await diagnose.getByRole('button', { name: `Diagnose: ${area}` }).click()
+    await diagnose.getByText(`${area.toLowerCase()}, by`).waitFor({ timeout: 30_000 })
+    // The server of the tests has no limit of memory, so there is a finding.
+    if (area === 'Memory') {
+      await diagnose.getByText('memory.no_limit').waitFor()
+      await diagnose.getByText('What to do').first().waitFor()
+    }
+  }
+  const servers = page.getByRole('region', { name: 'Servers', exact: true })
+  for (const text of ['Memory used', 'Evicted', 'Last snapshot', 'Slow log', 'Keys that never expire', 'No replicas.'])
+    await servers.getByText(text, { exact: true }).waitFor({ timeout: 30_000 })
+  const commands = page.getByRole('region', { name: 'Commands', exact: true })
+  await commands
+    .getByRole('cell', { name: 'GET', exact: true })
+    .or(commands.getByRole('cell', { name: 'PIPELINE' }))
+    .first()
+    .waitFor()
+  await expectAccessible(page, 'a diagnosis')
+  await commands.getByRole('button', { name: 'Begin the profile anew' }).click()
+  await page.getByText('The profile begins anew', { exact: true }).waitFor()
+  await page.getByRole('region', { name: 'Audit log' }).getByText('redis.profile.reset').first().waitFor()
 })
 
 it('says that Redis has died while it is looked at, and that it is back', async () => {

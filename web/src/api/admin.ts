@@ -7,6 +7,11 @@ type Schemas = components['schemas']
 export type AdminAlert = Schemas['AlertAlert']
 export type AdminCache = Schemas['AdminCache']
 export type AdminRedis = Schemas['AdminRedis']
+export type Area = Diagnosis['findings'][number]['area']
+export type Diagnosis = Schemas['AdminDiagnosis']
+export type Finding = Schemas['DiagnoseFinding']
+export type RedisNode = Schemas['MonitorNode']
+export type RedisProfile = Schemas['ProfileReport']
 export type AuditEntry = Schemas['AdminEntry']
 export type CacheInvalidation = Schemas['CacheInvalidation']
 export type Inspection = Schemas['TieredInspection']
@@ -19,6 +24,13 @@ const watched = { refetchInterval: 5_000, refetchIntervalInBackground: false, st
 export const adminRedisQuery = queryOptions({
   queryKey: ['admin', 'redis'],
   queryFn: ({ signal }) => body(api.GET('/api/v1/admin/redis', { signal })),
+  ...watched,
+})
+
+/** What the commands of the process that answers took. */
+export const adminProfileQuery = queryOptions({
+  queryKey: ['admin', 'profile'],
+  queryFn: ({ signal }) => body(api.GET('/api/v1/admin/redis/profile', { signal })),
   ...watched,
 })
 
@@ -56,4 +68,14 @@ export function invalidate(what: CacheInvalidation): Promise<Schemas['AdminInval
 /** Says that the person has seen an alert that fires. */
 export function acknowledge(id: string): Promise<void> {
   return done(api.POST('/api/v1/admin/alerts/{id}/acknowledge', { params: { path: { id } } }))
+}
+
+/** Looks for what is wrong in an area of Redis, at most a quarter of a minute. */
+export function diagnoseRedis(area: Area): Promise<Diagnosis> {
+  return body(api.GET('/api/v1/admin/redis/diagnose/{area}', { params: { path: { area } } }))
+}
+
+/** Begins the profile of the process that answers anew. It is noted in the audit log. */
+export function resetRedisProfile(): Promise<void> {
+  return done(api.POST('/api/v1/admin/redis/profile/reset'))
 }

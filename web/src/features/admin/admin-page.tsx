@@ -1,13 +1,16 @@
 import { useQuery, type UseQueryResult } from '@tanstack/react-query'
 import type { ReactNode } from 'react'
-import { adminAlertsQuery, adminAuditQuery, adminCacheQuery, adminRedisQuery, type AuditEntry } from '@/api/admin'
+import { adminAlertsQuery, adminAuditQuery, adminCacheQuery, adminProfileQuery, adminRedisQuery, type AuditEntry } from '@/api/admin'
 import { explain } from '@/api/problem'
 import { Failed, Loading, PageTitle, Skeleton } from '@/ui/surface'
 import { AlertsCard } from './alerts-card'
+import { DiagnoseCard } from './diagnose-card'
 import { Inspector } from './inspector'
 import { Invalidator } from './invalidator'
 import { Section, Table } from './parts'
+import { ProfileCard } from './profile-card'
 import { RedisCard } from './redis-card'
+import { ServersCard } from './servers-card'
 import { TiersCard } from './tiers-card'
 import { moment } from './words'
 
@@ -15,6 +18,7 @@ import { moment } from './words'
 export default function AdminPage() {
   const redis = useQuery(adminRedisQuery)
   const cache = useQuery(adminCacheQuery)
+  const profile = useQuery(adminProfileQuery)
   const alerts = useQuery(adminAlertsQuery)
   const audit = useQuery(adminAuditQuery)
   return (
@@ -26,6 +30,7 @@ export default function AdminPage() {
             <Part of={redis} what="The state of Redis">
               {(d) => <RedisCard redis={d} />}
             </Part>
+            {redis.data && redis.data.state !== 'off' && <DiagnoseCard />}
             <Part of={alerts} what="Alerts">
               {(d) => <AlertsCard alerts={d.items} watching={d.watching} />}
             </Part>
@@ -43,6 +48,12 @@ export default function AdminPage() {
                 </>
               )}
             </Part>
+            {redis.data && <ServersCard servers={redis.data.servers} state={redis.data.state} />}
+            {redis.data && redis.data.state !== 'off' && (
+              <Part of={profile} what="The profile of commands">
+                {(d) => <ProfileCard profile={d} node={redis.data.node} />}
+              </Part>
+            )}
           </div>
         </div>
       </div>

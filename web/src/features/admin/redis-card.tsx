@@ -1,6 +1,6 @@
 import type { AdminRedis } from '@/api/admin'
 import { Badge, Figures, Section, type Tone } from './parts'
-import { bytes, moment } from './words'
+import { bytes, millis, moment } from './words'
 
 const states: Record<AdminRedis['state'], { tone: Tone; word: string }> = {
   up: { tone: 'good', word: 'Up' },
@@ -8,7 +8,7 @@ const states: Record<AdminRedis['state'], { tone: Tone; word: string }> = {
   off: { tone: 'calm', word: 'No Redis: memory only' },
 }
 
-const ms = (n: number | undefined) => (n === undefined ? '–' : `${n.toFixed(2)} ms`)
+const ms = (n: number | undefined) => (n === undefined ? '–' : millis(n))
 
 /** Whether Redis can be used, why not, and how it and the connections to it are. */
 export function RedisCard({ redis }: { redis: AdminRedis }) {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { bytes, percent, span } from './words'
+import { bytes, millis, percent, span } from './words'
 
 describe('figures for people', () => {
   it.each([
@@ -18,6 +18,13 @@ describe('figures for people', () => {
     [300_000_000_000, '5 min'],
     [3 * 3600e9, '3 h'],
   ])('%d ns are %s', (ns, text) => expect(span(ns)).toBe(text))
+
+  it.each([
+    [0.0421, '0.04 ms'],
+    [99.5, '99.50 ms'],
+    [250, '250 ms'],
+    [12_000, '12.0 s'],
+  ])('%d ms are %s', (ms, text) => expect(millis(ms)).toBe(text))
 
   it('a part of nothing is no percentage', () => {
     expect(percent(0, 0)).toBe('–')

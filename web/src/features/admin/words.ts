@@ -31,3 +31,8 @@ export function clock(at: string): string {
 export function moment(at: string): string {
   return new Date(at).toLocaleString(undefined, { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' })
 }
+
+/** A span of time for people, from milliseconds, with as many digits as tell something. */
+export function millis(ms: number): string {
+  return ms < 100 ? `${ms.toFixed(2)} ms` : span(ms * 1e6)
+}
