@@ -172,10 +172,9 @@ func TestATimeOnTheClockIsFoundAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		at := time.Unix(rapid.Int64Range(3*86400, 2_100_000_000).Draw(t, "instant")/60*60, 0).In(loc)
-		if at.Second() != 0 {
-			t.Skip("a zone of old, off by seconds")
-		}
+		at := time.Unix(rapid.Int64Range(3*86400, 2_100_000_000).Draw(t, "instant"), 0).In(loc)
+		// By the wall, for some zones were once off by seconds, too.
+		at = at.Add(-time.Duration(at.Second()) * time.Second)
 		got, kind := civil.Resolve(civil.DayOf(at.Date()), at.Hour()*60+at.Minute(), loc)
 		switch {
 		case kind == civil.Gap:

@@ -57,9 +57,7 @@ func FuzzWithoutValues(f *testing.F) {
 		AppendBytes(b, bs []byte) []byte
 	}{pgdialect.New(), sqlitedialect.New()}
 	f.Fuzz(func(t *testing.T, private string) {
-		if strings.ContainsRune(private, 0) {
-			t.Skip("the query builder refuses it")
-		}
+		private = strings.ReplaceAll(private, "\x00", "") // the query builder refuses it
 		for _, d := range dialects {
 			for _, literal := range [][]byte{d.AppendString(nil, private), d.AppendBytes(nil, []byte(private))} {
 				got := withoutValues("UPDATE t SET a = " + string(literal) + " WHERE b = 'q'")

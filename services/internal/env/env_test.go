@@ -176,9 +176,9 @@ func FuzzNoPasswordSurvives(f *testing.F) {
 	f.Add("x", "", "?#@")
 	f.Fuzz(func(t *testing.T, scheme, user, host string) {
 		const password = "hunter2hunter2"
-		if strings.ContainsAny(scheme, "@:/") || strings.ContainsAny(user, "@:/") {
-			t.Skip("not the shape of a URL")
-		}
+		// These end a scheme and a user wherever they stand.
+		ends := strings.NewReplacer("@", "", ":", "", "/", "")
+		scheme, user = ends.Replace(scheme), ends.Replace(user)
 		if got := env.RedactURL(scheme + "://" + user + ":" + password + "@" + host); strings.Contains(got, password) {
 			t.Errorf("the password survives: %q", got)
 		}

@@ -118,7 +118,12 @@ func tail(s []string) []string { return s[max(0, len(s)-12):] }
 // until polls what only the server can tell.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	within(t, 20*time.Second, what, ok)
+}
+
+func within(t testing.TB, patience time.Duration, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -132,15 +132,5 @@ func info(t testing.TB, c redis.Cmdable, section string) map[string]string {
 // untilLong is until for what Sentinels and Clusters take their time for.
 func untilLong(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(90 * time.Second)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	within(t, 90*time.Second, what, ok)
 }

@@ -85,6 +85,9 @@ type Conn struct {
 	closed sync.Once
 
 	failing atomic.Int64 // commands in a row that failed on the network
+
+	refusing bool // the last thorough check failed; of the look-out goroutine alone
+
 	totals  totals
 	profile *profile.Recorder // nil unless monitoring
 
@@ -431,8 +434,7 @@ func (c *Conn) note(ctx context.Context, err error) (returned bool) {
 		s.Up = s.Up && s.Failures < failuresToDown
 	}
 	first := was.CheckedAt.IsZero()
-	changed := s.Up != was.Up || first
-	if changed {
+	if s.Up != was.Up {
 		s.Since = now
 	}
 	if s.Up && !was.Up && !first {
@@ -452,30 +454,11 @@ func (c *Conn) note(ctx context.Context, err error) (returned bool) {
 	}
 	c.mu.Unlock()
 
-	if changed && (is.Up || !first || !is.Required) { // else Open returns it as its error
-		c.logChange(ctx, was, is)
-	}
 	c.stepped(ctx, was, is)
 	for _, f := range watchers {
 		f(is)
 	}
 	return is.Up && !was.Up
-}
-
-func (c *Conn) logChange(ctx context.Context, was, is Status) {
-	addr := slog.String("addr", c.cfg.Addr())
-	cause, check := slog.String("cause", string(is.Cause)), slog.String("check", is.Cause.Hint())
-	last := slog.String("error", is.LastError)
-	switch {
-	case is.Up && was.CheckedAt.IsZero():
-		c.log.InfoContext(ctx, "redis is up", addr, slog.String("mode", string(c.cfg.Mode)))
-	case is.Up:
-		c.log.InfoContext(ctx, "redis is back", addr, slog.Duration("away", is.Since.Sub(was.Since).Round(time.Millisecond)))
-	case c.cfg.Required:
-		c.log.ErrorContext(ctx, "redis is down", addr, cause, check, last)
-	default:
-		c.log.WarnContext(ctx, "redis is down: slower, nothing lost", addr, cause, check, last)
-	}
 }
 
 // clientLog is the one logger that the client library has for the process.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 )
 
 // Event is a step in the life of the connection.
@@ -61,15 +62,11 @@ func (c *Conn) OnEvent(f func(Event, Status)) (stop func()) {
 	}
 }
 
-// happen records an event, logs it and tells who listens. Tries after the first
-// of a loss, of which there are many, are logged at debug level.
-func (c *Conn) happen(ctx context.Context, e Event) {
+// happen records an event, logs it with more about it, and tells who listens.
+func (c *Conn) happen(ctx context.Context, e Event, more ...slog.Attr) {
 	c.counts.of(e).Add(1)
 	c.mu.Lock()
-	level := slog.LevelInfo
-	if e == EventReconnecting && c.status.Event == e {
-		level = slog.LevelDebug
-	}
+	was := c.status.Event
 	c.status.Event = e
 	is := c.status
 	var listeners []func(Event, Status)
@@ -80,21 +77,53 @@ func (c *Conn) happen(ctx context.Context, e Event) {
 	}
 	c.mu.Unlock()
 
-	attrs := []slog.Attr{slog.String("event", string(e)), slog.String("addr", c.cfg.Addr())}
+	level, says := words(e, was, is)
+	attrs := append([]slog.Attr{slog.String("event", string(e)), slog.String("addr", c.cfg.Addr())}, more...)
 	if is.Failures > 0 {
 		attrs = append(attrs, slog.Int("failures", is.Failures), slog.String("cause", string(is.Cause)))
+		if level > slog.LevelInfo {
+			attrs = append(attrs, slog.String("check", is.Cause.Hint()), slog.String("error", is.LastError))
+		}
 	}
-	c.log.LogAttrs(ctx, level, "redis connection", attrs...)
+	c.log.LogAttrs(ctx, level, says, attrs...)
 	for _, f := range listeners {
 		f(e, is)
 	}
 }
 
+// words are how an event is logged, by the one before it: a Redis that is away
+// is told once, and not with each try.
+func words(e, was Event, is Status) (slog.Level, string) {
+	down := slog.LevelWarn
+	if is.Required {
+		down = slog.LevelError
+	}
+	switch {
+	case e == EventLost && is.Required, e == EventReconnecting && was == "" && is.Required:
+		return down, "redis is down"
+	case e == EventLost, e == EventReconnecting && was == "":
+		return down, "redis is down: slower, nothing lost"
+	case e == EventReconnecting && was == EventReconnecting:
+		return slog.LevelDebug, "redis is looked for"
+	case e == EventReconnecting:
+		return slog.LevelInfo, "redis is looked for"
+	case e == EventConnected && was == EventReady:
+		return slog.LevelInfo, "redis is not ready any more"
+	case e == EventConnected && was == "":
+		return slog.LevelInfo, "redis is up"
+	case e == EventConnected:
+		return slog.LevelInfo, "redis is back"
+	}
+	return slog.LevelInfo, "redis is ready"
+}
+
 // stepped makes events of a look's result.
 func (c *Conn) stepped(ctx context.Context, was, is Status) {
 	switch {
+	case is.Up && !was.Up && was.CheckedAt.IsZero():
+		c.happen(ctx, EventConnected, slog.String("mode", string(c.cfg.Mode)))
 	case is.Up && !was.Up:
-		c.happen(ctx, EventConnected)
+		c.happen(ctx, EventConnected, slog.Duration("away", is.Since.Sub(was.Since).Round(time.Millisecond)))
 	case was.Up && !is.Up:
 		c.happen(ctx, EventLost)
 	}
@@ -102,10 +131,17 @@ func (c *Conn) stepped(ctx context.Context, was, is Status) {
 
 // examined makes events of a thorough check's result.
 func (c *Conn) examined(ctx context.Context, h health) {
-	switch last := c.Status().Event; {
+	last := c.Status().Event
+	switch {
 	case h.err == nil && last != EventReady:
 		c.happen(ctx, EventReady)
 	case h.err != nil && last == EventReady:
 		c.happen(ctx, EventConnected)
 	}
+	if h.err != nil && !c.refusing {
+		cause := CauseOf(h.err)
+		c.log.LogAttrs(ctx, slog.LevelWarn, "redis answers, and cannot be used", slog.String("addr", c.cfg.Addr()),
+			slog.String("cause", string(cause)), slog.String("check", cause.Hint()), slog.String("error", h.err.Error()))
+	}
+	c.refusing = h.err != nil
 }

@@ -94,6 +94,11 @@ func TestALossIsToldStepByStep(t *testing.T) {
 			t.Errorf("the log has %s %d times, want %d:\n%s", event, n, want, told.String())
 		}
 	}
+	for _, says := range []string{`msg="redis is up"`, `level=WARN msg="redis is down: slower, nothing lost"`, `msg="redis is back"`, " away=", `cause="connection refused" check="that a Redis server runs there`} {
+		if n := strings.Count(told.String(), says); n != 1 {
+			t.Errorf("the log says %s %d times, want once:\n%s", says, n, told.String())
+		}
+	}
 }
 
 // countsOf reads redis.connection.events.
@@ -120,7 +125,9 @@ func countsOf(t *testing.T, reader sdkmetric.Reader) map[string]int64 {
 func TestARedisThatAnswersButRefusesIsConnectedAndNotReady(t *testing.T) {
 	t.Parallel()
 	server := tieredtest.StartRedis(t, tieredtest.WithArgs("--maxmemory", "1mb", "--maxmemory-policy", "noeviction"))
-	conn := open(t, config(t, map[string]string{"REDIS_URL": server.URL(), "REDIS_HEALTH_CHECK_INTERVAL": "100"}), redisconn.Options{})
+	var told journal
+	conn := open(t, config(t, map[string]string{"REDIS_URL": server.URL(), "REDIS_HEALTH_CHECK_INTERVAL": "100"}),
+		redisconn.Options{Log: slog.New(slog.NewTextHandler(&told, nil))})
 	eventually(t, "unhealthy", 10*time.Second, func() bool { return conn.Report().Status == "unhealthy" })
 	if s := conn.Status(); !s.Up || s.Event != redisconn.EventConnected {
 		t.Errorf("status = %+v", s)
@@ -135,6 +142,9 @@ func TestARedisThatAnswersButRefusesIsConnectedAndNotReady(t *testing.T) {
 	eventually(t, "ready", 10*time.Second, func() bool { return conn.Status().Event == redisconn.EventReady })
 	limit("1mb")
 	eventually(t, "connected only", 10*time.Second, func() bool { return conn.Status().Event == redisconn.EventConnected })
+	eventually(t, "told of both refusals, once each", 10*time.Second, func() bool {
+		return strings.Count(told.String(), `level=WARN msg="redis answers, and cannot be used"`) == 2
+	})
 }
 
 func TestTheBackOffDoublesWithFullJitterAndNeverEnds(t *testing.T) {

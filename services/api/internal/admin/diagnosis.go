@@ -23,9 +23,9 @@ type Diagnosis struct {
 }
 
 // Diagnose looks at an area of Redis, through a connection of its own. It
-// changes nothing but keys of its own, which it deletes. While
-// another one runs in this process it is [ErrDiagnosing].
-func (p *Panel) Diagnose(ctx context.Context, area diagnose.Area) (Diagnosis, error) {
+// changes nothing but keys of its own, which it deletes, and is noted, since it
+// writes them. While another one runs in this process it is [ErrDiagnosing].
+func (p *Panel) Diagnose(ctx context.Context, by Actor, area diagnose.Area) (Diagnosis, error) {
 	d := Diagnosis{Node: p.c.Node, At: p.c.Now().UTC(), Looked: []diagnose.Area{}, Findings: []diagnose.Finding{}}
 	if p.c.Redis == nil || p.c.Redis.Client() == nil {
 		return d, nil
@@ -37,6 +37,9 @@ func (p *Panel) Diagnose(ctx context.Context, area diagnose.Area) (Diagnosis, er
 		defer func() { <-p.diagnosis }()
 	default:
 		return Diagnosis{}, fmt.Errorf("diagnose %s: %w", area, ErrDiagnosing)
+	}
+	if err := p.note(ctx, by, "redis.diagnose", "area:"+string(area), map[string]string{"node": p.c.Node}); err != nil {
+		return Diagnosis{}, err
 	}
 	r := diagnose.Diagnose(limited, p.c.Redis.Config(), diagnose.Options{Areas: []diagnose.Area{area}})
 	if err := ctx.Err(); err != nil { // who asked has left

@@ -122,7 +122,7 @@ func TestAnHourOfSamplesIsKept(t *testing.T) {
 }
 
 // diagnosing is a panel of a healthy Redis whose diagnoses may take limit.
-func diagnosing(t *testing.T, limit time.Duration) *admin.Panel {
+func diagnosing(t *testing.T, limit time.Duration) (*admin.Panel, *log) {
 	t.Helper()
 	server := tieredtest.StartRedis(t)
 	conn, err := redisconn.Open(t.Context(), redisconn.Config{
@@ -138,29 +138,31 @@ func diagnosing(t *testing.T, limit time.Duration) *admin.Panel {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close(context.WithoutCancel(t.Context())) })
-	p, err := admin.New(admin.Config{Cache: store, Audit: &log{}, Redis: conn, DiagnosisLimit: limit})
+	noted := &log{}
+	p, err := admin.New(admin.Config{Cache: store, Audit: noted, Redis: conn, Node: "n", DiagnosisLimit: limit})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p
+	return p, noted
 }
 
 func TestADiagnosisIsBoundedInTime(t *testing.T) {
-	d, err := diagnosing(t, time.Nanosecond).Diagnose(t.Context(), diagnose.Memory)
+	p, _ := diagnosing(t, time.Nanosecond)
+	d, err := p.Diagnose(t.Context(), admin.Actor{UserID: "u"}, diagnose.Memory)
 	if err != nil || d.Worst != "critical" || len(d.Looked) != 1 || d.Findings[0].ID != "connection.timeout" {
 		t.Errorf("%+v, %v: want no answer within the limit", d, err)
 	}
 }
 
 func TestOneDiagnosisRunsAtATime(t *testing.T) {
-	p := diagnosing(t, 0)
+	p, noted := diagnosing(t, 0)
 	var busy, done atomic.Int64
 	var all sync.WaitGroup
 	start := make(chan struct{})
 	for range 8 {
 		all.Go(func() {
 			<-start
-			switch _, err := p.Diagnose(t.Context(), diagnose.Memory); {
+			switch _, err := p.Diagnose(t.Context(), admin.Actor{UserID: "u"}, diagnose.Memory); {
 			case errors.Is(err, admin.ErrDiagnosing):
 				busy.Add(1)
 			case err != nil:
@@ -175,7 +177,14 @@ func TestOneDiagnosisRunsAtATime(t *testing.T) {
 	if busy.Load() == 0 || done.Load() == 0 {
 		t.Errorf("%d ran, %d were told to wait", done.Load(), busy.Load())
 	}
-	if _, err := p.Diagnose(t.Context(), diagnose.Memory); err != nil {
+	if _, err := p.Diagnose(t.Context(), admin.Actor{UserID: "u"}, diagnose.Memory); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+	if n := int64(len(noted.entries)); n != done.Load()+1 || noted.entries[0].Action != "redis.diagnose" || noted.entries[0].Subject != "area:memory" || noted.entries[0].UserID != "u" {
+		t.Errorf("%d ran, and it is noted: %+v", done.Load()+1, noted.entries)
+	}
+	noted.full = errors.New("the disk is full")
+	if _, err := p.Diagnose(t.Context(), admin.Actor{UserID: "u"}, diagnose.Memory); !errors.Is(err, noted.full) {
+		t.Errorf("without a note: %v", err)
 	}
 }

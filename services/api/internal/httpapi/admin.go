@@ -46,7 +46,7 @@ func (s *server) admin() {
 		Area string `path:"area" enum:"connection,memory,performance"`
 	},
 	) (*shown[admin.Diagnosis], error) {
-		found, err := s.Admin.Diagnose(ctx, diagnose.Area(in.Area))
+		found, err := s.Admin.Diagnose(ctx, actor(ctx), diagnose.Area(in.Area))
 		return &shown[admin.Diagnosis]{found}, err
 	})
 	reset := add("resetRedisProfile", "POST /admin/redis/profile/reset", "Begin the profile of the process that answers anew")
