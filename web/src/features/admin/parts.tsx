@@ -51,7 +51,7 @@ export function Table({ label, head, rows }: { label: string; head: readonly str
         <thead>
           <tr>
             {head.map((h) => (
-              <th key={h} scope="col" className="border-b border-line py-2 pr-4 font-semibold whitespace-nowrap text-ink-3">
+              <th key={h} scope="col" className="border-b border-line py-2 pr-4 font-semibold whitespace-nowrap text-ink-3 last:pr-0">
                 {h}
               </th>
             ))}
@@ -61,7 +61,7 @@ export function Table({ label, head, rows }: { label: string; head: readonly str
           {rows.map((row, i) => (
             <tr key={i}>
               {row.map((cell, j) => (
-                <td key={j} className="border-b border-line py-2 pr-4 whitespace-nowrap">
+                <td key={j} className="border-b border-line py-2 pr-4 whitespace-nowrap last:pr-0">
                   {cell}
                 </td>
               ))}

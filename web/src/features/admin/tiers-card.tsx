@@ -48,29 +48,33 @@ export function TiersCard({ cache }: { cache: AdminCache }) {
         of={[
           ['Served by memory', percent(stats.l1_hits, reads)],
           ['Served by Redis', percent(stats.l2_hits, reads)],
-          ['In memory', `${stats.entries.toLocaleString()}, ${bytes(stats.l1_bytes)} of ${bytes(stats.l1_capacity_bytes)}`],
+          ['Entries in memory', stats.entries.toLocaleString()],
+          ['Memory used', `${bytes(stats.l1_bytes)} of ${bytes(stats.l1_capacity_bytes)}`],
+          ['Evicted', stats.l1_evicted.toLocaleString()],
           ['Breaker', health.breaker || '–'],
           ['Backplane', health.redis ? (health.coherent ? 'in step' : 'out of step') : '–'],
           ['Backplane lag', health.redis ? span(health.lag_ns) : '–'],
-          ['Redis to be told of', health.recovery_queue],
-          ['Loads, failed', `${stats.loads.toLocaleString()}, ${stats.load_errors.toLocaleString()}`],
-          ['Evicted', stats.l1_evicted.toLocaleString()],
+          ['Not yet told to Redis', health.recovery_queue.toLocaleString()],
+          ['Loads', stats.loads.toLocaleString()],
+          ['Failed loads', stats.load_errors.toLocaleString()],
         ]}
       />
       <Table
         label="Caches"
-        head={['Cache', 'Reads', 'Memory', 'Redis', 'Entries', 'Size', 'TTL', 'Holds']}
+        head={['Cache', 'Reads', 'Memory', 'Redis', 'Entries', 'Size', 'TTL']}
         rows={cache.namespaces.map((n) => {
           const all = n.stats.l1_hits + n.stats.l1_misses
           return [
-            n.name,
+            <>
+              {n.name}
+              <span className="block min-w-28 whitespace-normal text-ink-3">{n.holds}</span>
+            </>,
             all.toLocaleString(),
             percent(n.stats.l1_hits, all),
             percent(n.stats.l2_hits, all),
             n.stats.entries.toLocaleString(),
             bytes(n.stats.l1_bytes),
             span(n.ttl_ns),
-            n.holds,
           ]
         })}
       />
