@@ -17,23 +17,34 @@ import (
 
 // laptop is the all-in-one: what it was asked for and what it found.
 type laptop struct {
-	addr, data, demo string
-	fresh            bool // the database did not exist before
-	demoAdded        bool
+	addr, data string
+	demo       demoOption
+	fresh      bool // the database did not exist before
+	demoAdded  bool
+}
+
+// demoOption is true, false or auto; --demo alone is true.
+type demoOption string
+
+func (d *demoOption) String() string   { return string(*d) }
+func (d *demoOption) IsBoolFlag() bool { return true }
+func (d *demoOption) Set(s string) error {
+	*d = demoOption(s)
+	return nil
 }
 
 // serveAll is everything in one process.
 func serveAll(ctx context.Context, in invocation) error {
-	var lap laptop
+	lap := laptop{demo: "auto"}
 	err := in.parse("serve", func(f *flag.FlagSet) {
 		f.StringVar(&lap.addr, "addr", "127.0.0.1:8080", "listen on `HOST:PORT`")
 		f.StringVar(&lap.data, "data", "data", "keep the database in `FOLDER`")
-		f.StringVar(&lap.demo, "demo", "auto", "add a demo team: true, false, or auto, which adds it to a new database that only this machine reaches")
+		f.Var(&lap.demo, "demo", "add a demo team: `=true`, =false, or =auto, which adds it to a new database that only this machine reaches")
 	})
 	if err != nil {
 		return err
 	}
-	if !slices.Contains([]string{"auto", "true", "false"}, lap.demo) {
+	if !slices.Contains([]demoOption{"auto", "true", "false"}, lap.demo) {
 		return fmt.Errorf("--demo=%s: expected true, false or auto", lap.demo)
 	}
 	c, err := readConfig(in.getenv, program{})

@@ -146,6 +146,18 @@ func TestLaptopKeepsItsDataAndItsSessions(t *testing.T) {
 	}
 }
 
+func TestLaptopTakesDemoWithoutAWord(t *testing.T) {
+	data := t.TempDir()
+	first := start(t, nil, "--addr", "127.0.0.1:0", "--data", data, "--demo=false")
+	if err := first.stop(); err != nil && !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	second := start(t, nil, "--demo", "--addr", "127.0.0.1:0", "--data", data)
+	if !strings.Contains(second.stdout.String(), "demo sign-in") {
+		t.Errorf("said %s", second.stdout)
+	}
+}
+
 func TestLaptopAnswersEverywhere(t *testing.T) {
 	s := start(t, nil, "--addr", "127.0.0.1:0", "--data", t.TempDir())
 	if out := s.stdout.String(); !strings.Contains(out, "listening on "+s.url) || !strings.Contains(out, "demo sign-in: ") {
