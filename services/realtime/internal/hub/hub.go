@@ -180,14 +180,19 @@ func (ch *channel) release() {
 // event is offered. Follow returns when m is live or has fallen behind again.
 func (h *Hub) Follow(ctx context.Context, m Member, name string, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
 	ch := h.acquire(name)
-	err := h.follow(ctx, ch, m, since, allow, joined)
-	if err != nil {
-		ch.release()
-	}
+	f := &follower{pos: since}
+	done := false
+	defer func() {
+		if !done && !ch.has(m, f) { // also when a panic passes: Unfollow gives the others back
+			ch.release()
+		}
+	}()
+	err := h.follow(ctx, ch, m, f, allow, joined)
+	done = err == nil
 	return err
 }
 
-func (h *Hub) follow(ctx context.Context, ch *channel, m Member, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
+func (h *Hub) follow(ctx context.Context, ch *channel, m Member, f *follower, allow func(context.Context) error, joined func(Joined)) error {
 	select {
 	case <-ch.ready:
 	case <-ctx.Done():
@@ -199,27 +204,9 @@ func (h *Hub) follow(ctx context.Context, ch *channel, m Member, since event.Pos
 	if err := allow(ctx); err != nil {
 		return err
 	}
-	ch.mu.Lock()
-	if err := ctx.Err(); err != nil {
-		ch.mu.Unlock()
+	if done, err := ch.join(ctx, m, f, joined); done || err != nil {
 		return err
 	}
-	if f := ch.followers[m]; f != nil {
-		// It follows already: nothing to do, and nothing to give back later.
-		joined(Joined{At: f.pos, Recovered: true})
-		ch.mu.Unlock()
-		ch.release()
-		return nil
-	}
-	f := &follower{pos: since, live: since.IsZero() || since == ch.pos}
-	ch.followers[m] = f
-	if f.live {
-		f.pos = ch.pos
-		joined(Joined{At: f.pos, Recovered: !since.IsZero()})
-		ch.mu.Unlock()
-		return nil
-	}
-	ch.mu.Unlock()
 	err := h.catchUp(ctx, ch, m, f, joined)
 	if err == nil {
 		return nil
@@ -231,6 +218,34 @@ func (h *Hub) follow(ctx context.Context, ch *channel, m Member, since event.Pos
 	}
 	delete(ch.followers, m)
 	return err
+}
+
+// join makes m a follower as f; done reports whether it need not catch up.
+func (ch *channel) join(ctx context.Context, m Member, f *follower, joined func(Joined)) (done bool, err error) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	if old := ch.followers[m]; old != nil {
+		// It follows already: nothing to do, and nothing to give back later.
+		defer ch.release()
+		joined(Joined{At: old.pos, Recovered: true})
+		return true, nil
+	}
+	since := f.pos
+	ch.followers[m] = f
+	if f.live = since.IsZero() || since == ch.pos; f.live {
+		f.pos = ch.pos
+		joined(Joined{At: f.pos, Recovered: !since.IsZero()})
+	}
+	return f.live, nil
+}
+
+func (ch *channel) has(m Member, f *follower) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return ch.followers[m] == f
 }
 
 // Unfollow ends m's following; nothing of the channel is offered any more when
@@ -275,12 +290,7 @@ func (h *Hub) lookup(name string) *channel {
 func (h *Hub) catchUp(ctx context.Context, ch *channel, m Member, f *follower, joined func(Joined)) error {
 	pause := 20 * time.Millisecond
 	for {
-		ch.mu.Lock()
-		after, done := f.pos, f.live || ch.followers[m] != f
-		if done && joined != nil && ch.followers[m] == f {
-			joined(Joined{At: f.pos}) // a reset has overtaken the resume
-		}
-		ch.mu.Unlock()
+		after, done := ch.behind(m, f, joined)
 		if done {
 			return nil
 		}
@@ -305,6 +315,18 @@ func (h *Hub) catchUp(ctx context.Context, ch *channel, m Member, f *follower, j
 		case <-t.C:
 		}
 	}
+}
+
+// behind returns where a follower stands, or that it has nothing to catch up
+// with (any more).
+func (ch *channel) behind(m Member, f *follower, joined func(Joined)) (after event.Position, done bool) {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	done = f.live || ch.followers[m] != f
+	if done && joined != nil && ch.followers[m] == f {
+		joined(Joined{At: f.pos}) // a reset has overtaken the resume
+	}
+	return f.pos, done
 }
 
 // channel is one channel that somebody on this node follows.

@@ -49,9 +49,6 @@ func (s *Server) admitIP(r *http.Request) (give func(), ok bool) {
 // each subscriber has at least one. Behind proxies the address is the last in
 // X-Forwarded-For that is none of theirs.
 func clientBlock(r *http.Request, proxies []netip.Prefix) (_ netip.Prefix, public bool) {
-	trusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
-	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Prefix{}, false
@@ -59,7 +56,7 @@ func clientBlock(r *http.Request, proxies []netip.Prefix) (_ netip.Prefix, publi
 	addr := peer.Addr().Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		if !trusted(addr) {
+		if !trusted(addr, proxies) {
 			break
 		}
 		a, err := netip.ParseAddr(strings.TrimSpace(hop))
@@ -73,8 +70,12 @@ func clientBlock(r *http.Request, proxies []netip.Prefix) (_ netip.Prefix, publi
 		bits = 64
 	}
 	block, err := addr.Prefix(bits)
-	if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || trusted(addr) {
+	if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || trusted(addr, proxies) {
 		return netip.Prefix{}, false
 	}
 	return block, true
+}
+
+func trusted(a netip.Addr, proxies []netip.Prefix) bool {
+	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }

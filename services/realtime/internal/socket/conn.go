@@ -8,12 +8,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 
@@ -39,6 +37,8 @@ type conn struct {
 	born   time.Time
 	oldest time.Time // when it is closed for its age
 
+	joins bucket // subscriptions asked for; of the reading goroutine
+
 	mu sync.Mutex
 	outbox
 	identity Identity
@@ -61,88 +61,51 @@ type subscription struct {
 // serve reads until the connection ends.
 func (c *conn) serve() {
 	defer c.end()
-	defer func() {
-		if p := recover(); p != nil {
-			c.s.c.Log.Error("connection panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			c.close(closeServer)
-		}
-	}()
+	defer c.survive()
+	// It may have ended after it was looked up, and before Ended found it.
+	c.s.closeEnded(c.ctx, c)
 	if c.stream != nil {
 		// A client has nothing to say here: this waits for it to leave.
 		_, _ = io.CopyN(io.Discard, c.in, int64(c.s.c.MessageBytes))
 		return
 	}
-	limit := bucket{rate: float64(c.s.c.PerSecond), tokens: float64(c.s.c.PerSecond), last: c.born}
-	var message []byte // of fragments so far
-	fragmented := false
-	for {
-		h, err := ws.ReadHeader(c.in)
-		if err != nil {
-			if errors.Is(err, ws.ErrHeaderLengthMSB) || errors.Is(err, ws.ErrHeaderLengthUnexpected) {
-				c.close(closeProtocol)
-				c.drainInput()
-			}
-			return
-		}
-		if code := c.check(h, fragmented, len(message)); code != 0 {
-			c.close(code)
-			c.drainInput()
-			return
-		}
-		payload := make([]byte, h.Length)
-		if _, err := io.ReadFull(c.in, payload); err != nil {
-			return
-		}
-		ws.Cipher(payload, h.Mask, 0)
-		now := time.Now()
-		c.alive(now)
-		if h.OpCode == ws.OpClose {
-			c.close(closeNormal)
-			return
-		}
-		if !limit.take(now) {
-			c.close(closeRateLimited)
-			c.drainInput()
-			return
-		}
-		if h.OpCode == ws.OpPing {
-			c.tell(queued{raw: frame(0xA, payload)}, closeSlow)
-		}
-		if h.OpCode.IsControl() {
-			continue
-		}
-		message = append(message, payload...)
-		if fragmented = !h.Fin; fragmented {
-			continue
-		}
-		code := c.receive(message)
-		if message = nil; code != 0 {
-			c.close(code)
-			c.drainInput()
-			return
-		}
+	if code := c.listen(); code != 0 {
+		c.close(code)
+		c.drainInput()
 	}
 }
 
-// check returns the code to close with if a frame may not come, before
-// anything is allocated for it.
-func (c *conn) check(h ws.Header, fragmented bool, have int) int {
-	switch {
-	case !h.Masked || h.Rsv != 0 || h.OpCode.IsReserved():
-		return closeProtocol
-	case h.OpCode.IsControl():
-		if !h.Fin || h.Length > 125 {
-			return closeProtocol
+// listen handles what the client sends. It returns the code to close with, or
+// 0 if the connection is over.
+func (c *conn) listen() int {
+	limit := newBucket(c.s.c.PerSecond, c.s.c.PerSecond, c.born)
+	in := frames{in: c.in, most: c.s.c.MessageBytes}
+	for {
+		op, payload, err := in.next()
+		if code, ok := errors.AsType[refused](err); ok {
+			return int(code)
 		}
-		return 0
-	case fragmented != (h.OpCode == ws.OpContinuation):
-		return closeProtocol
-	case h.OpCode == ws.OpBinary:
-		return closeBadRequest
-	case h.Length > int64(c.s.c.MessageBytes-have):
-		return closeTooBig
+		if err != nil {
+			return 0
+		}
+		now := time.Now()
+		c.alive(now)
+		if op == ws.OpClose {
+			c.close(closeNormal)
+			return 0
+		}
+		if !limit.take(now) {
+			return closeRateLimited
+		}
+		switch op {
+		case ws.OpPing:
+			c.tell(queued{raw: frame(0xA, payload)}, closeSlow)
+		case ws.OpText:
+			if code := c.receive(payload); code != 0 {
+				return code
+			}
+		}
 	}
-	return 0
 }
 
 // drainInput reads on for a moment after a close frame was sent: closing with
@@ -159,20 +122,15 @@ func (c *conn) alive(now time.Time) {
 
 // receive handles a message; the result is the code to close with, or 0.
 func (c *conn) receive(b []byte) int {
-	if !utf8.Valid(b) {
-		return closeUTF8
-	}
 	in, err := parseInbound(b)
 	if err != nil {
 		return closeBadRequest
 	}
 	switch in.Type {
 	case "subscribe":
-		for _, ref := range in.Channels {
-			c.subscribe(in.ID, ref)
-		}
+		c.subscribeAll(in.ID, in.Channels)
 	case "unsubscribe":
-		for _, ref := range in.Channels {
+		for _, ref := range in.Channels[:min(len(in.Channels), c.s.c.Channels)] {
 			c.leave(ref.Ch)
 			c.send(encode(unsubscribedMessage{Type: "unsubscribed", ID: in.ID, Ch: clip(ref.Ch)}))
 		}
@@ -191,11 +149,30 @@ var pongMessage = encode(struct {
 	Type string `json:"type"`
 }{"pong"})
 
+// subscribeAll begins to follow channels. Each is a question to the database:
+// a client may ask for as many as it can follow twice over, and go on with one
+// for each message that it may send.
+func (c *conn) subscribeAll(id json.RawMessage, refs []channelRef) {
+	for i, ref := range refs {
+		if i == c.s.c.Channels {
+			c.refuse(id, ref.Ch, codeTooMany, 0) // once for all the rest
+			return
+		}
+		if !c.joins.take(time.Now()) {
+			c.refuse(id, ref.Ch, codeUnavailable, time.Second+rand.N(2*time.Second))
+			continue
+		}
+		c.subscribe(id, ref)
+	}
+}
+
+func (c *conn) refuse(id json.RawMessage, channel, code string, retry time.Duration) {
+	c.send(encode(errorMessage{Type: "error", ID: id, Ch: clip(channel), Code: code, RetryAfter: retry.Milliseconds()}))
+}
+
 // subscribe begins to follow a channel; what comes of it is told by message.
 func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
-	refuse := func(code string, retry time.Duration) {
-		c.send(encode(errorMessage{Type: "error", ID: id, Ch: clip(ref.Ch), Code: code, RetryAfter: retry.Milliseconds()}))
-	}
+	refuse := func(code string, retry time.Duration) { c.refuse(id, ref.Ch, code, retry) }
 	if !event.ValidChannel(ref.Ch) {
 		refuse(codeBadChannel, 0)
 		return
@@ -215,7 +192,7 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 	before := c.channels[ref.Ch]
 	c.channels[ref.Ch] = sub
 	c.mu.Unlock()
-	c.s.wg.Go(func() {
+	c.spawn(func() {
 		defer close(sub.done)
 		if before != nil {
 			before.cancel() // of no effect once it has joined
@@ -293,6 +270,7 @@ func (c *conn) following(prefix string, pending bool) []string {
 
 // revoke takes channels away, with what waits of them.
 func (c *conn) revoke(prefix string) {
+	defer c.survive()
 	for _, ch := range c.following(prefix, true) {
 		c.leave(ch)
 		c.purge(ch)
@@ -316,6 +294,7 @@ func (c *conn) end() {
 
 // tick does what is due for a connection, and returns when to look again.
 func (c *conn) tick(now time.Time) (next time.Time) {
+	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cf := &c.s.c

@@ -66,7 +66,7 @@ func (s *Server) connsOf(userID string) []*conn {
 }
 
 // Delivered cuts off whom an event takes rights from. It is called after the
-// event was handed out, and does not block.
+// event was handed out, with no lock of the hub held, and does not block.
 func (s *Server) Delivered(m event.Message) {
 	e := &m.Envelope
 	kind, rest, _ := strings.Cut(e.Channel, ":")
@@ -89,16 +89,10 @@ func (s *Server) Delivered(m event.Message) {
 			s.Recheck()
 			return
 		}
-		list := s.connsOf(data.UserID)
-		if len(list) == 0 {
-			return
+		// Now: the next event may be on its way already.
+		for _, c := range s.connsOf(data.UserID) {
+			c.revoke("team:" + id + ":")
 		}
-		// Not here: leaving takes the lock of the channel, which is held.
-		s.wg.Go(func() {
-			for _, c := range list {
-				c.revoke("team:" + id + ":")
-			}
-		})
 	}
 }
 
@@ -163,15 +157,20 @@ func (s *Server) recheckConns(ctx context.Context, list []*conn) {
 		if ctx.Err() != nil {
 			return
 		}
-		if s.closeEnded(ctx, c) {
-			continue
-		}
-		channels := c.following("", false) // the others are asked for anyway
-		slices.Sort(channels)
-		for _, ch := range channels {
-			if ok, err := s.c.Auth.Allowed(ctx, c.user, ch); err == nil && !ok {
-				c.revoke(ch)
-			}
+		s.recheckConn(ctx, c)
+	}
+}
+
+func (s *Server) recheckConn(ctx context.Context, c *conn) {
+	defer c.survive()
+	if s.closeEnded(ctx, c) {
+		return
+	}
+	channels := c.following("", false) // the others are asked for anyway
+	slices.Sort(channels)
+	for _, ch := range channels {
+		if ok, err := s.c.Auth.Allowed(ctx, c.user, ch); err == nil && !ok {
+			c.revoke(ch)
 		}
 	}
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	ctx         context.Context //nolint:containedctx // the life of the server
 	connections metric.Int64UpDownCounter
 	closes      metric.Int64Counter
+	panics      metric.Int64Counter
 	denials     metric.Int64Counter
 	resumes     metric.Int64Counter
 	spills      metric.Int64Counter
@@ -30,7 +31,7 @@ func newMetrics(ctx context.Context, p metric.MeterProvider) (*metrics, error) {
 	}
 	m := p.Meter("github.com/crewbeat/crewbeat/services/realtime/internal/socket")
 	ms := &metrics{ctx: ctx}
-	var errs [7]error
+	var errs [8]error
 	ms.connections, errs[0] = m.Int64UpDownCounter("realtime.connections", metric.WithDescription("Open connections."))
 	ms.closes, errs[1] = m.Int64Counter("realtime.closes", metric.WithDescription("Connections that ended, by code; 0 is the client's doing."))
 	ms.denials, errs[2] = m.Int64Counter("realtime.denials", metric.WithDescription("What was refused, by why."))
@@ -38,6 +39,7 @@ func newMetrics(ctx context.Context, p metric.MeterProvider) (*metrics, error) {
 	ms.spills, errs[4] = m.Int64Counter("realtime.spills", metric.WithDescription("Events that found the queue of a slow reader full, by class."))
 	ms.queue, errs[5] = m.Int64UpDownCounter("realtime.queue", metric.WithUnit("By"), metric.WithDescription("Bytes that wait for slow readers."))
 	ms.drains, errs[6] = m.Float64Histogram("realtime.drain.duration", metric.WithUnit("s"), metric.WithDescription("How long drains of this node took."))
+	ms.panics, errs[7] = m.Int64Counter("realtime.panics", metric.WithDescription("Connections that were ended by a bug of this server; each is in the log."))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("create instrument: %w", err)

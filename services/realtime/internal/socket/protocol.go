@@ -178,15 +178,18 @@ func closeFrame(code int) []byte {
 	return frame(0x8, append([]byte{byte(code >> 8), byte(code)}, reasons[code]...))
 }
 
-// bucket allows rate messages a second, and as many at once.
+// bucket allows rate of something a second, and most at once.
 type bucket struct {
-	rate   float64
-	tokens float64
-	last   time.Time
+	rate, most, tokens float64
+	last               time.Time
+}
+
+func newBucket(rate, most int, now time.Time) bucket {
+	return bucket{rate: float64(rate), most: float64(most), tokens: float64(most), last: now}
 }
 
 func (b *bucket) take(now time.Time) bool {
-	b.tokens = min(b.rate, b.tokens+now.Sub(b.last).Seconds()*b.rate)
+	b.tokens = min(b.most, b.tokens+now.Sub(b.last).Seconds()*b.rate)
 	b.last = now
 	if b.tokens < 1 {
 		return false

@@ -39,6 +39,7 @@ type Server struct {
 	conns    map[*conn]struct{}
 	users    map[string]*user
 	draining bool
+	closed   bool
 	left     chan struct{} // closed when the last connection is gone while draining
 }
 
@@ -66,21 +67,42 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, nil
 }
 
+// enter counts a request as being answered, so that Close waits for it also
+// once its connection is hijacked; unless the server is closed.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.wg.Add(1)
+	}
+	return !s.closed
+}
+
+// goingAway answers that another server is to be asked.
+func goingAway(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", "1")
+	Problem(w, http.StatusServiceUnavailable, "draining", "This server is going away", "Connect again: another one will answer.")
+}
+
 // ServeHTTP upgrades a request and returns; the connection lives on.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.enter() {
+		goingAway(w)
+		return
+	}
+	defer s.wg.Done()
 	late := r.URL.Query().Get("auth") == "message"
 	// Without an Origin it is no browser, and what it shows it was given: not
 	// a cookie that a page made a browser send.
 	own := len(r.Header.Values("Origin")) == 0 && (late || ticketOf(r) != "")
-	if !own && !allowedOrigin(r, s.c.Origins) {
+	if !own && !s.Owns(r) {
 		s.metrics.denied("origin")
 		Problem(w, http.StatusForbidden, "origin-refused", "This origin may not connect",
 			"Send an Origin header that is the address of this server, or one of ALLOWED_ORIGINS.")
 		return
 	}
 	if s.isDraining() {
-		w.Header().Set("Retry-After", "1")
-		Problem(w, http.StatusServiceUnavailable, "draining", "This server is going away", "Connect again: another one will answer.")
+		goingAway(w)
 		return
 	}
 	if !isUpgrade(r) {
@@ -124,7 +146,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	in := arrival{nc: nc, rw: rw, who: who}
 	if late {
-		s.wg.Go(func() { s.introduce(r, in) })
+		s.wg.Go(func() {
+			defer s.forsake(nc)
+			s.introduce(r, in)
+		})
 		return
 	}
 	var ok bool
@@ -174,6 +199,7 @@ func (s *Server) adopt(in arrival) {
 		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
 		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
 		channels: map[string]*subscription{},
+		joins:    newBucket(s.c.PerSecond, 2*s.c.Channels, now),
 	}
 	if c.stream != nil {
 		c.nextPing = now.Add(s.c.Comment)
@@ -206,11 +232,7 @@ func (s *Server) adopt(in arrival) {
 	for _, ref := range in.channels {
 		c.subscribe(nil, ref)
 	}
-	s.wg.Go(func() {
-		// It may have ended after it was looked up, and before Ended found it.
-		s.closeEnded(c.ctx, c)
-		c.serve()
-	})
+	s.wg.Go(c.serve)
 }
 
 // add registers a connection, unless the server is going away.
@@ -345,7 +367,7 @@ func (s *Server) endAt(c *conn, when time.Time) {
 // Close closes every connection and waits for their goroutines.
 func (s *Server) Close() {
 	s.mu.Lock()
-	s.draining = true
+	s.draining, s.closed = true, true
 	s.mu.Unlock()
 	for _, c := range s.all() {
 		c.close(closeDrain)

@@ -124,6 +124,11 @@ func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request) {
 		Problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "Events are read with GET", "Send a GET request.")
 		return
 	}
+	if !s.enter() {
+		s.comeAgain(w, closeDrain)
+		return
+	}
+	defer s.wg.Done()
 	if !s.readable(w, r) {
 		return
 	}
@@ -172,7 +177,7 @@ func (s *Server) readable(w http.ResponseWriter, r *http.Request) bool {
 		if site == "" || site == "same-origin" || site == "none" {
 			return true
 		}
-	} else if allowedOrigin(r, s.c.Origins) {
+	} else if s.Owns(r) {
 		w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin"))
 		w.Header().Set("Access-Control-Allow-Credentials", "true")
 		return true

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 )
@@ -53,6 +51,12 @@ func (s *Server) introduce(r *http.Request, in arrival) {
 		s.farewell(in.nc, closeTooMany)
 		return
 	}
+	adopted := false
+	defer func() {
+		if !adopted {
+			giveIP()
+		}
+	}()
 	var early io.Reader = in.nc
 	if n := in.rw.Reader.Buffered(); n > 0 {
 		early = in.rw.Reader // hands out what it has before it reads on
@@ -64,44 +68,32 @@ func (s *Server) introduce(r *http.Request, in arrival) {
 		in.who, code = s.redeem(ticket)
 	}
 	if code != 0 {
-		giveIP()
 		s.metrics.denied("unauthenticated")
 		s.farewell(in.nc, code)
 		return
 	}
 	giveUser, ok := s.admitUser(in.who)
 	if !ok {
-		giveIP()
 		s.farewell(in.nc, closeTooMany)
 		return
 	}
+	adopted = true
 	in.give = func() { giveUser(); giveIP() }
 	s.adopt(in)
 }
 
 // firstTicket reads {"type":"auth","ticket":…}, in one frame.
 func (s *Server) firstTicket(in io.Reader) (ticket string, code int) {
-	h, err := ws.ReadHeader(in)
-	switch {
-	case err != nil:
-		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-			return "", closeUnauthenticated
-		}
-		return "", closeProtocol
-	case !h.Masked || h.Rsv != 0 || h.OpCode.IsReserved() || h.OpCode == ws.OpContinuation:
-		return "", closeProtocol
-	case h.OpCode != ws.OpText || !h.Fin:
-		return "", closeBadRequest
-	case h.Length > int64(s.c.MessageBytes):
-		return "", closeTooBig
+	first := frames{in: in, most: s.c.MessageBytes}
+	op, b, err := first.next()
+	if code, ok := errors.AsType[refused](err); ok {
+		return "", int(code)
 	}
-	b := make([]byte, h.Length)
-	if _, err := io.ReadFull(in, b); err != nil {
+	if err != nil { // it said nothing in time, or left
 		return "", closeUnauthenticated
 	}
-	ws.Cipher(b, h.Mask, 0)
-	if !utf8.Valid(b) {
-		return "", closeUTF8
+	if op != ws.OpText {
+		return "", closeBadRequest
 	}
 	m, err := parseInbound(b)
 	if err != nil {
@@ -145,6 +137,11 @@ func (c *conn) refresh(id json.RawMessage, ticket string) int {
 	c.mu.Lock()
 	c.identity = who
 	c.mu.Unlock()
+	// Its end may have come between the ticket's use and here, when nothing
+	// stood on it.
+	if c.s.closeEnded(c.ctx, c) {
+		return 0
+	}
 	c.send(encode(refreshedMessage{Type: "refreshed", ID: id}))
 	return 0
 }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -58,6 +59,7 @@ type outbox struct {
 
 // Offer implements [hub.Member].
 func (c *conn) Offer(f *hub.Frame) (lost *hub.Frame) {
+	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.closed {
@@ -87,6 +89,7 @@ func (c *conn) send(body []byte) { c.tell(queued{body: body}, closeSlow) }
 
 // tell sends q, or closes with a code if too much waits already.
 func (c *conn) tell(q queued, full int) {
+	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -248,7 +251,7 @@ func (c *conn) startCatchingUp() {
 		return
 	}
 	c.catching = true
-	c.s.wg.Go(func() {
+	c.spawn(func() {
 		for {
 			c.mu.Lock()
 			var channel string
@@ -262,10 +265,27 @@ func (c *conn) startCatchingUp() {
 			}
 			delete(c.behind, channel)
 			c.mu.Unlock()
+			if !c.mayRead(channel) {
+				continue
+			}
 			// An error means that the connection has ended.
 			_ = c.s.c.Hub.CatchUp(c.ctx, c, channel)
 		}
 	})
+}
+
+// mayRead reports whether the client may read on in the history of a channel,
+// which may be ahead of the event that takes the right to it. Where nobody can
+// tell, it may: it did a moment ago.
+func (c *conn) mayRead(channel string) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, time.Second)
+	defer cancel()
+	ok, err := c.s.c.Auth.Allowed(ctx, c.user, channel)
+	if err != nil || ok {
+		return true
+	}
+	c.revoke(channel)
+	return false
 }
 
 // startDraining hands the writing side to a goroutine until nothing waits any
@@ -276,6 +296,7 @@ func (c *conn) startDraining() {
 }
 
 func (c *conn) drain() {
+	defer c.perish()
 	buf := writeBuffers.Get().(*[]byte) // only these are put
 	defer writeBuffers.Put(buf)
 	progress := time.Now()
@@ -376,6 +397,7 @@ func (c *conn) impatient(quiet time.Duration) bool {
 // close sends a close frame after dropping what waits, since all of it can be
 // read again on another connection.
 func (c *conn) close(code int) {
+	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.abort(code)
