@@ -177,20 +177,20 @@ func TestHeadersTellSecondsAndTheTightestLimit(t *testing.T) {
 	}{
 		{"none", nil, map[string]string{}},
 		{"the least is left of the second", []ratelimit.Decision{
-			{Policy: address, Allowed: true, Remaining: 29, Reset: 60 * time.Second},
-			{Policy: login, Allowed: true, Remaining: 4, Reset: 59*time.Second + 1},
+			{Policy: address, Allowed: true, Remaining: 29, Reset: 60 * time.Second, More: 7 * time.Second},
+			{Policy: login, Allowed: true, Remaining: 4, Reset: 59*time.Second + 1, More: 58*time.Second + 1},
 		}, map[string]string{
 			"X-RateLimit-Limit": "5", "X-RateLimit-Remaining": "4", "X-RateLimit-Reset": "60",
 			"RateLimit-Policy": `"sign-in";q=30;w=60, "login";q=5;w=60`,
-			"RateLimit":        `"sign-in";r=29;t=60, "login";r=4;t=60`,
+			"RateLimit":        `"sign-in";r=29;t=7, "login";r=4;t=59`,
 		}},
 		{"one that refused comes before one of which nothing is left", []ratelimit.Decision{
-			{Policy: address, Allowed: true, Reset: time.Second},
-			{Policy: login, Reset: 50 * time.Second, RetryAfter: 2100 * time.Millisecond},
+			{Policy: address, Allowed: true, Reset: time.Second, More: time.Second},
+			{Policy: login, Reset: 50 * time.Second, More: 2100 * time.Millisecond, RetryAfter: 2100 * time.Millisecond},
 		}, map[string]string{
 			"X-RateLimit-Limit": "5", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "50", "Retry-After": "3",
 			"RateLimit-Policy": `"sign-in";q=30;w=60, "login";q=5;w=60`,
-			"RateLimit":        `"sign-in";r=0;t=1, "login";r=0;t=50`,
+			"RateLimit":        `"sign-in";r=0;t=1, "login";r=0;t=3`,
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

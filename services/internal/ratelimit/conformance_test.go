@@ -27,6 +27,7 @@ func TestConformance(t *testing.T) {
 				{"GCRA gives back one after the other", gcra},
 				{"of a thousand calls at once exactly the limit is admitted", atOnce},
 				{"who waits as told is admitted", retryAfter},
+				{"after the time that is told, one more is there", oneMore},
 				{"who waits for the reset has the whole limit", reset},
 				{"a refused call costs nothing", refusedIsFree},
 				{"one asker does not touch another", askersApart},
@@ -142,6 +143,28 @@ func retryAfter(t *testing.T, p *place) {
 			if again := l.take(t, "ann"); !again.Allowed {
 				t.Fatalf("refused after waiting %v", d.RetryAfter)
 			}
+		}
+	})
+}
+
+func oneMore(t *testing.T, p *place) {
+	each(t, 5, 10*time.Second, func(t *testing.T, policy ratelimit.Policy) {
+		// remaining is what is left of a few calls; they cannot be taken back.
+		remaining := func(who string, wait func(ratelimit.Decision) time.Duration) int {
+			l := p.limiter(t, policy)
+			l.take(t, who)
+			p.advance(t, 700*time.Millisecond)
+			d := l.take(t, who)
+			if d.More <= 0 || d.More > d.Reset {
+				t.Fatalf("more after %v, and all after %v", d.More, d.Reset)
+			}
+			p.advance(t, wait(d))
+			return l.take(t, who).Remaining
+		}
+		early := remaining("ann", func(d ratelimit.Decision) time.Duration { return d.More - time.Microsecond })
+		late := remaining("ben", func(d ratelimit.Decision) time.Duration { return d.More })
+		if early != 2 || late < 3 {
+			t.Errorf("a moment before, %d remain after the call, and %d then; want 2, and 3 or more", early, late)
 		}
 	})
 }

@@ -44,8 +44,8 @@
 //
 //   - Deciding and counting are one step: however many calls arrive at once,
 //     on however many nodes, no more are admitted than the limit.
-//   - Redis is asked once a call, or less with a Lease, by one script, on the clock of Redis: nodes
-//     whose clocks differ count alike.
+//   - Redis is asked once a call, or less with a Lease, by one script, on the
+//     clock of Redis: nodes whose clocks differ count alike.
 //   - A call that is refused counts for nothing. Whoever is refused is
 //     admitted after RetryAfter, unless somebody else was quicker.
 //   - What is kept has an end from the moment it is written, at most one
@@ -56,7 +56,8 @@
 //     policy cannot push out what another counts.
 //   - With Redis away, this process counts in memory by the same rules, and
 //     starts from what it has itself admitted before. When Redis answers
-//     again, it is asked again.
+//     again, it is asked again. Of a Cluster that is so for each master apart:
+//     while one is away, the limits that others keep are counted there.
 //
 // # Not guaranteed
 //

@@ -9,8 +9,12 @@ import (
 )
 
 // Headers tells the decisions on one request, in the headers of the answer, as
-// pairs of name and value. The X-RateLimit ones know but one limit: that which
-// refused, or else that of which the least is left. Times are in seconds.
+// pairs of name and value. RateLimit-Policy and RateLimit are those of
+// draft-ietf-httpapi-ratelimit-headers-10: lists of RFC 9651, of a string with
+// the quota q and the window w, and with what remains, r, and the time t until
+// more is there. The X-RateLimit ones, which no document defines, know but one
+// limit, that which refused, or else that of which the least is left, and the
+// time until all of it is there. Times are in seconds.
 func Headers(all ...Decision) [][2]string {
 	if len(all) == 0 {
 		return nil
@@ -21,7 +25,7 @@ func Headers(all ...Decision) [][2]string {
 	var policies, states []string
 	for _, d := range all {
 		policies = append(policies, fmt.Sprintf(`"%s";q=%d;w=%d`, d.Policy.Name, d.Policy.Limit, Seconds(d.Policy.Window)))
-		states = append(states, fmt.Sprintf(`"%s";r=%d;t=%d`, d.Policy.Name, d.Remaining, Seconds(d.Reset)))
+		states = append(states, fmt.Sprintf(`"%s";r=%d;t=%d`, d.Policy.Name, d.Remaining, Seconds(d.More)))
 	}
 	h := [][2]string{
 		{"X-RateLimit-Limit", strconv.Itoa(tightest.Policy.Limit)},

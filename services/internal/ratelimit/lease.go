@@ -10,7 +10,8 @@ type lease struct {
 	batch     int           // how many to ask for next
 	asked     int64         // when it was last asked for
 	remaining int           // what Redis then had left
-	reset     int64         // when all is there again, as far as Redis then knew
+	reset     int64         // when all is there again, as far as Redis then knew,
+	more      int64         // and when one more is
 	refused   int64         // until then Redis refuses, and need not be asked
 	asking    chan struct{} // closed when the question under way is answered; nil: none is
 }
@@ -21,6 +22,7 @@ func (l *lease) holds(now int64) bool { return l.left > 0 && now < l.until || no
 // that is used up: one caller for all that come meanwhile.
 func (l *Limiter) decideLeased(ctx context.Context, key string) Decision {
 	shared := l.limits
+	server := shared.serverOf(ctx, l.prefix+key)
 	for {
 		now := shared.now()
 		d, decided, answer, want := l.memory.spend(key, now)
@@ -35,7 +37,7 @@ func (l *Limiter) decideLeased(ctx context.Context, key string) Decision {
 				return l.memory.take(key, shared.now())
 			}
 		}
-		if !shared.mayAsk() {
+		if !shared.mayAsk(server) {
 			l.memory.settle(key, now, want, 0, Decision{})
 			return l.memory.take(key, shared.now())
 		}
@@ -43,11 +45,11 @@ func (l *Limiter) decideLeased(ctx context.Context, key string) Decision {
 		l.memory.settle(key, now, want, given, d)
 		if err != nil {
 			if ctx.Err() == nil {
-				shared.failed(ctx, err)
+				shared.failed(ctx, server, err)
 			}
 			return l.memory.take(key, shared.now())
 		}
-		shared.answered(ctx)
+		shared.answered(ctx, server)
 		if d.Allowed {
 			d.Remaining += given - 1
 			l.memory.take(key, shared.now())
@@ -69,7 +71,7 @@ func (m *memory) spend(key string, now int64) (d Decision, decided bool, answer 
 		l.left--
 		e.state.take(m.policy, now) // or an outage would start afresh
 		m.clear(now)
-		d := admitted(m.policy, int64(l.remaining+l.left), max(0, l.reset-now))
+		d := admitted(m.policy, int64(l.remaining+l.left), max(0, l.reset-now), max(0, l.more-now))
 		d.Shared = true
 		return d, true, nil, 0
 	case now < l.refused:
@@ -114,7 +116,7 @@ func (m *memory) settle(key string, now int64, want, given int, d Decision) {
 	l.asked = now
 	if given > 0 {
 		// Measured from before Redis was asked: too short rather than too long.
-		l.until, l.remaining, l.reset = now+hold, d.Remaining, now+reset
+		l.until, l.remaining, l.reset, l.more = now+hold, d.Remaining, now+reset, now+d.More.Microseconds()
 		if m.policy.Algorithm == Fixed {
 			l.until = min(l.until, l.reset) // nothing is taken into the next window
 		}

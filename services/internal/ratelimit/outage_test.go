@@ -49,26 +49,38 @@ func awaitShared(t *testing.T, l *ratelimit.Limiter, who string) {
 }
 
 func TestLosingRedisLetsNobodyIn(t *testing.T) {
-	for name, lose := range map[string]struct{ away, back func(*tieredtest.Redis) }{
+	for name, lose := range map[string]struct {
+		away, back func(*testing.T, *tieredtest.Redis)
+		option     tieredtest.RedisOption
+	}{
 		"killed": {
-			func(r *tieredtest.Redis) { r.Kill() },
-			func(r *tieredtest.Redis) { r.Restart(t) },
+			away: func(_ *testing.T, r *tieredtest.Redis) { r.Kill() },
+			back: func(t *testing.T, r *tieredtest.Redis) { r.Restart(t) },
 		},
 		"frozen": {
-			func(r *tieredtest.Redis) { r.Stop(t) },
-			func(r *tieredtest.Redis) { r.Cont(t) },
+			away: func(t *testing.T, r *tieredtest.Redis) { r.Stop(t) },
+			back: func(t *testing.T, r *tieredtest.Redis) { r.Cont(t) },
 		},
 		"read-only": {
-			func(r *tieredtest.Redis) { replicaOf(t, r, "127.0.0.1", "1") },
-			func(r *tieredtest.Redis) { replicaOf(t, r, "NO", "ONE") },
+			away: func(t *testing.T, r *tieredtest.Redis) { replicaOf(t, r, "127.0.0.1", "1") },
+			back: func(t *testing.T, r *tieredtest.Redis) { replicaOf(t, r, "NO", "ONE") },
 		},
 		"full": {
-			func(r *tieredtest.Redis) { maxMemory(t, r, "1") },
-			func(r *tieredtest.Redis) { maxMemory(t, r, "0") },
+			away: func(t *testing.T, r *tieredtest.Redis) { maxMemory(t, r, "1") },
+			back: func(t *testing.T, r *tieredtest.Redis) { maxMemory(t, r, "0") },
+		},
+		"loading": {
+			away:   func(t *testing.T, r *tieredtest.Redis) { r.Load(t, 1000) },
+			back:   func(*testing.T, *tieredtest.Redis) {}, // it ends by itself
+			option: tieredtest.WithSlowLoading(),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := tieredtest.StartRedis(t)
+			option := lose.option
+			if option == nil {
+				option = tieredtest.WithArgs()
+			}
+			server := tieredtest.StartRedis(t, option)
 			each(t, 10, time.Hour, func(t *testing.T, policy ratelimit.Policy) {
 				var log bytes.Buffer
 				l := node(t, server, policy, &log)
@@ -79,7 +91,7 @@ func TestLosingRedisLetsNobodyIn(t *testing.T) {
 						admitted++
 					}
 				}
-				lose.away(server)
+				lose.away(t, server)
 				began := time.Now()
 				for range 100 {
 					d := l.Take(t.Context(), "ann")
@@ -96,7 +108,7 @@ func TestLosingRedisLetsNobodyIn(t *testing.T) {
 				if took := time.Since(began); took > 10*time.Second {
 					t.Errorf("100 calls without Redis took %v", took)
 				}
-				lose.back(server)
+				lose.back(t, server)
 				awaitShared(t, l, "yet another")
 				for _, says := range []string{"counted on this node alone", "counted in redis again"} {
 					if n := strings.Count(log.String(), says); n != 1 {

@@ -88,6 +88,8 @@ type Decision struct {
 	// Reset is how long it takes until the whole limit is there again, if
 	// nothing more is taken.
 	Reset time.Duration
+	// More is how long it takes until more than Remaining can be admitted.
+	More time.Duration
 	// RetryAfter is how long to wait before the next call can be admitted;
 	// zero if this one was.
 	RetryAfter time.Duration

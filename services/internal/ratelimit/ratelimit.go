@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,7 +70,13 @@ type Limits struct {
 	scripts   map[Algorithm]*redis.Script
 	start     time.Time // times are counted from here, by a clock that is never set back
 	decisions metric.Int64Counter
-	away      atomic.Int64 // in µs since start: Redis is left alone until then; 0: it answers
+	server    server
+	masters   sync.Map // of a Cluster: *server by address
+}
+
+// server is what is known of a Redis.
+type server struct {
+	away atomic.Int64 // in µs since start: it is left alone until then; 0: it answers
 }
 
 // New returns limits that count as o says. There is nothing to be closed.
@@ -133,17 +140,21 @@ func (l *Limiter) decide(ctx context.Context, key string) Decision {
 	if l.policy.Lease > 0 && shared.o.Client != nil {
 		return l.decideLeased(ctx, key)
 	}
-	if shared.o.Client == nil || !shared.mayAsk() {
+	if shared.o.Client == nil {
+		return l.memory.take(key, shared.now())
+	}
+	server := shared.serverOf(ctx, l.prefix+key)
+	if !shared.mayAsk(server) {
 		return l.memory.take(key, shared.now())
 	}
 	_, d, err := l.ask(ctx, key, 1)
 	if err != nil {
 		if ctx.Err() == nil { // else it says nothing about Redis
-			shared.failed(ctx, err)
+			shared.failed(ctx, server, err)
 		}
 		return l.memory.take(key, shared.now())
 	}
-	shared.answered(ctx)
+	shared.answered(ctx, server)
 	if d.Allowed {
 		// Or whoever can wait for Redis to fail would start afresh.
 		l.memory.take(key, shared.now())
@@ -154,25 +165,45 @@ func (l *Limiter) decide(ctx context.Context, key string) Decision {
 // now is the time in µs since start.
 func (l *Limits) now() int64 { return l.o.Now().Sub(l.start).Microseconds() }
 
-// mayAsk reports whether to ask Redis. When it has been left alone for long
+// serverOf returns what is known of the server of a key. The masters of a
+// Cluster are apart: one that has died is no reason to count on this node what
+// the others keep.
+func (l *Limits) serverOf(ctx context.Context, key string) *server {
+	cluster, ok := l.o.Client.(*redis.ClusterClient)
+	if !ok {
+		return &l.server
+	}
+	master, err := cluster.MasterForKey(ctx, key)
+	if err != nil {
+		return &l.server // nobody knows which
+	}
+	addr := master.Options().Addr
+	known, ok := l.masters.Load(addr)
+	if !ok {
+		known, _ = l.masters.LoadOrStore(addr, &server{})
+	}
+	return known.(*server)
+}
+
+// mayAsk reports whether to ask a server. When it has been left alone for long
 // enough, one caller may.
-func (l *Limits) mayAsk() bool {
-	until := l.away.Load()
+func (l *Limits) mayAsk(s *server) bool {
+	until := s.away.Load()
 	if until == 0 {
 		return true
 	}
 	now := l.now()
-	return now >= until && l.away.CompareAndSwap(until, now+l.o.Pause.Microseconds())
+	return now >= until && s.away.CompareAndSwap(until, now+l.o.Pause.Microseconds())
 }
 
-func (l *Limits) failed(ctx context.Context, err error) {
-	if l.away.Swap(l.now()+l.o.Pause.Microseconds()) == 0 {
+func (l *Limits) failed(ctx context.Context, s *server, err error) {
+	if s.away.Swap(l.now()+l.o.Pause.Microseconds()) == 0 {
 		l.o.Log.WarnContext(ctx, "limits are counted on this node alone: redis does not answer", "error", err)
 	}
 }
 
-func (l *Limits) answered(ctx context.Context) {
-	if l.away.Load() != 0 && l.away.Swap(0) != 0 {
+func (l *Limits) answered(ctx context.Context, s *server) {
+	if s.away.Load() != 0 && s.away.Swap(0) != 0 {
 		l.o.Log.InfoContext(ctx, "limits are counted in redis again")
 	}
 }

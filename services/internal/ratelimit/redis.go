@@ -44,8 +44,10 @@ func (l *Limiter) ask(ctx context.Context, key string, want int) (given int, _ D
 	case len(n) != 4:
 		return 0, Decision{}, fmt.Errorf("take from %s: %d numbers: %w", l.policy.Name, len(n), errAnswer)
 	}
-	return int(n[0]), Decision{
-		Policy: l.policy, Allowed: n[0] > 0, Remaining: int(n[1]),
-		Reset: micros(n[2]), RetryAfter: micros(n[3]), Shared: true,
-	}, nil
+	d := refused(l.policy, n[2], n[3])
+	if n[0] > 0 {
+		d = admitted(l.policy, n[1], n[2], n[3])
+	}
+	d.Shared = true
+	return int(n[0]), d, nil
 }

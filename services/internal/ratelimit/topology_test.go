@@ -1,6 +1,7 @@
 package ratelimit_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -34,7 +35,55 @@ func takes(t *testing.T, l *ratelimit.Limiter, n int) (admitted int) {
 	return admitted
 }
 
-func TestOnAClusterALimitIsOneAlsoWhenAMasterDies(t *testing.T) {
+// heldBy returns an asker whose key is on a master, or is not.
+func heldBy(t *testing.T, c *tieredtest.Cluster, l *ratelimit.Limiter, master *tieredtest.Redis, is bool) string {
+	t.Helper()
+	for i := range 1000 {
+		who := fmt.Sprint("asker ", i)
+		if (c.Owner(t, c.Slot(t, l.Key(who))) == master) == is {
+			return who
+		}
+	}
+	t.Fatal("a thousand keys are on one master")
+	return ""
+}
+
+func TestOfAClusterWhoseMasterDiesTheOthersGoOnCounting(t *testing.T) {
+	cluster := tieredtest.StartCluster(t, 3, 1, tieredtest.WithArgs("--cluster-require-full-coverage", "no"))
+	o := cluster.Options()
+	o.ClusterStateReloadInterval = time.Second
+	client := redis.NewClusterClient(o)
+	t.Cleanup(func() { _ = client.Close() })
+	l := on(t, client, ratelimit.Sliding)
+	dies := cluster.Owner(t, cluster.Slot(t, l.Key("ann")))
+	same, other := heldBy(t, cluster, l, dies, true), heldBy(t, cluster, l, dies, false)
+	awaitShared(t, l, "ann")
+	admitted := 1 + takes(t, l, 5)
+	// A call that only the master has heard of is lost with it.
+	patient(t, dies).Wait(t.Context(), 1, time.Minute)
+
+	dies.Kill()
+	elsewhere, alone := 0, 0
+	for range 30 {
+		admitted += takes(t, l, 1)
+		d := l.Take(t.Context(), other)
+		if d.Allowed {
+			elsewhere++
+		}
+		if !d.Shared {
+			alone++
+		}
+	}
+	if admitted != 10 || elsewhere != 10 || alone > 0 {
+		t.Errorf("admitted %d of the key of the dead master, and %d of the other's, whose master was not asked %d times", admitted, elsewhere, alone)
+	}
+	awaitShared(t, l, same) // its replica has taken over
+	if admitted += takes(t, l, 20); admitted > 14 {
+		t.Errorf("admitted %d over the failover, want ten, and at most what memory had left besides", admitted)
+	}
+}
+
+func TestOnAClusterALimitIsOneAlsoWhenAllMastersDie(t *testing.T) {
 	cluster := tieredtest.StartCluster(t, 3, 0)
 	each(t, 10, time.Hour, func(t *testing.T, p ratelimit.Policy) {
 		l := on(t, cluster.Client(t), p.Algorithm)

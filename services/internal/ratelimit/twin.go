@@ -34,7 +34,7 @@ func (s *state) fixed(p Policy, now int64) Decision {
 		return refused(p, ends-now, ends-now)
 	}
 	s.used, s.ends = s.used+1, ends
-	return admitted(p, limit-s.used, ends-now)
+	return admitted(p, limit-s.used, ends-now, ends-now)
 }
 
 func (s *state) sliding(p Policy, now int64) Decision {
@@ -55,7 +55,7 @@ func (s *state) sliding(p Policy, now int64) Decision {
 		}
 	}
 	s.log = append(s.log, newest)
-	return admitted(p, int64(limit-len(s.log)), newest+window-now)
+	return admitted(p, int64(limit-len(s.log)), newest+window-now, s.log[0]+window-now)
 }
 
 func (s *state) gcra(p Policy, now int64) Decision {
@@ -70,7 +70,8 @@ func (s *state) gcra(p Policy, now int64) Decision {
 		return refused(p, whole-now, whole+step-full-now)
 	}
 	s.ends = whole + step
-	return admitted(p, (full-(s.ends-now))/step, s.ends-now)
+	left := (full - (s.ends - now)) / step
+	return admitted(p, left, s.ends-now, s.ends-now+(left+1)*step-full)
 }
 
 // over reports whether s holds nothing that counts any more.
@@ -81,12 +82,12 @@ func (s *state) over(p Policy, now int64) bool {
 	return s.ends <= now
 }
 
-func admitted(p Policy, remaining, reset int64) Decision {
-	return Decision{Policy: p, Allowed: true, Remaining: int(remaining), Reset: micros(reset)}
+func admitted(p Policy, remaining, reset, more int64) Decision {
+	return Decision{Policy: p, Allowed: true, Remaining: int(remaining), Reset: micros(reset), More: micros(more)}
 }
 
 func refused(p Policy, reset, retry int64) Decision {
-	return Decision{Policy: p, Reset: micros(reset), RetryAfter: micros(retry)}
+	return Decision{Policy: p, Reset: micros(reset), More: micros(retry), RetryAfter: micros(retry)}
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

@@ -1,7 +1,6 @@
 package redisconn_test
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -37,9 +36,9 @@ func addUser(t *testing.T, server *tieredtest.Redis) {
 
 // fault breaks a server that works, or the way to it, and returns what ends it.
 type fault struct {
-	name  string
-	args  []string // of the server
-	begin func(t *testing.T, server *tieredtest.Redis, way *tieredtest.Proxy) (end func())
+	name   string
+	option tieredtest.RedisOption // of the server; may be nil
+	begin  func(t *testing.T, server *tieredtest.Redis, way *tieredtest.Proxy) (end func())
 	// What is seen while it lasts.
 	up     bool
 	status string
@@ -85,7 +84,7 @@ var faults = []fault{
 			return func() { do(t, client, "REPLICAOF", "NO", "ONE") }
 		},
 	}, {
-		name: "full", args: []string{"--maxmemory-policy", "noeviction"}, up: true, status: "unhealthy", cause: redisconn.CauseOutOfMemory,
+		name: "full", option: tieredtest.WithArgs("--maxmemory-policy", "noeviction"), up: true, status: "unhealthy", cause: redisconn.CauseOutOfMemory,
 		begin: func(t *testing.T, server *tieredtest.Redis, _ *tieredtest.Proxy) func() {
 			client := server.Client(t)
 			do(t, client, "CONFIG", "SET", "maxmemory", "1mb")
@@ -101,28 +100,9 @@ var faults = []fault{
 		},
 	}, {
 		name: "loading", status: "unhealthy", cause: redisconn.CauseLoading,
-		args:  []string{"--enable-debug-command", "yes", "--key-load-delay", "2000", "--loading-process-events-interval-bytes", "1024"},
-		begin: reload,
+		option: tieredtest.WithSlowLoading(),
+		begin:  func(t *testing.T, server *tieredtest.Redis, _ *tieredtest.Proxy) func() { return server.Load(t, 2000) },
 	},
-}
-
-// reload has the server read its data again, which takes some seconds.
-func reload(t *testing.T, server *tieredtest.Redis, _ *tieredtest.Proxy) func() {
-	pipe := server.Client(t).Pipeline()
-	for i := range 2000 {
-		pipe.Set(t.Context(), fmt.Sprint("cb:", i), strings.Repeat("x", 100), time.Hour)
-	}
-	if _, err := pipe.Exec(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	o := server.Options()
-	o.ReadTimeout = time.Minute
-	patient := redis.NewClient(o)
-	var done sync.WaitGroup
-	ctx := context.WithoutCancel(t.Context())
-	done.Go(func() { _ = patient.Do(ctx, "DEBUG", "RELOAD").Err() })
-	t.Cleanup(func() { done.Wait(); _ = patient.Close() })
-	return func() {} // it ends by itself
 }
 
 func TestFaultsAreNamedAndTheConnectionComesBackByItself(t *testing.T) {
@@ -130,7 +110,11 @@ func TestFaultsAreNamedAndTheConnectionComesBackByItself(t *testing.T) {
 	for _, tt := range faults {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			server := tieredtest.StartRedis(t, tieredtest.WithArgs(tt.args...))
+			var options []tieredtest.RedisOption
+			if tt.option != nil {
+				options = append(options, tt.option)
+			}
+			server := tieredtest.StartRedis(t, options...)
 			addUser(t, server)
 			way := tieredtest.StartProxy(t, server.Addr())
 			url := "redis://app:pw@" + way.Addr()

@@ -2,7 +2,7 @@
 -- KEYS[1] when the whole limit will be there again, in µs
 -- ARGV limit, µs in which one is given back, how many: fewer are given, but
 -- one, where that is more than a sixteenth of what is left
--- Returns {given, remaining, µs until reset, µs until retry}.
+-- Returns {given, remaining, µs until reset, µs until one more}.
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local limit, step = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -20,4 +20,5 @@ end
 local given = math.max(1, math.min(tonumber(ARGV[3]), math.floor((full - (whole - now)) / step / 16)))
 whole = whole + given * step
 redis.call('SET', KEYS[1], string.format('%.0f', whole), 'PX', math.ceil((whole - now) / 1000))
-return {given, math.floor((full - (whole - now)) / step), whole - now, 0}
+local left = math.floor((full - (whole - now)) / step)
+return {given, left, whole - now, whole - now + (left + 1) * step - full}

@@ -1,7 +1,7 @@
 -- Takes one from a sliding window.
 -- KEYS[1] a list of when calls were admitted, oldest first, in µs: at most
 -- limit of them   ARGV limit, window in µs
--- Returns {admitted, remaining, µs until reset, µs until retry}.
+-- Returns {admitted, remaining, µs until reset, µs until one more}.
 local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 local limit, window = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -27,4 +27,4 @@ end
 newest = math.max(newest, now)
 redis.call('RPUSH', KEYS[1], string.format('%.0f', newest))
 redis.call('PEXPIRE', KEYS[1], math.ceil((newest + window - now) / 1000))
-return {1, limit - used - 1, newest + window - now, 0}
+return {1, limit - used - 1, newest + window - now, tonumber(oldest or newest) + window - now}

@@ -1,7 +1,6 @@
 package diagnose_test
 
 import (
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -277,33 +276,8 @@ func unsaved(t *testing.T, save string) *tieredtest.Redis {
 // meanwhile.
 func loading(t *testing.T) *tieredtest.Redis {
 	t.Helper()
-	server := sane(t, tieredtest.WithArgs("--enable-debug-command", "yes", "--key-load-delay", "3000", "--loading-process-events-interval-bytes", "1024"))
-	client := server.Client(t)
-	pipe := client.Pipeline()
-	for i := range 5000 {
-		pipe.Set(t.Context(), fmt.Sprint("cb:", i), strings.Repeat("x", 100), time.Hour)
-	}
-	_, err := pipe.Exec(t.Context())
-	must(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	o := server.Options()
-	o.ReadTimeout = time.Minute
-	slow := redis.NewClient(o)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = slow.Do(ctx, "DEBUG", "RELOAD").Err()
-	}()
-	t.Cleanup(func() {
-		cancel()
-		server.Kill()
-		<-done
-		_ = slow.Close()
-	})
-	until(t, "it loads", func() bool {
-		err := client.Ping(t.Context()).Err()
-		return err != nil && redisconn.CauseOf(err) == redisconn.CauseLoading
-	})
+	server := sane(t, tieredtest.WithSlowLoading())
+	server.Load(t, 7000)
 	return server
 }
 
