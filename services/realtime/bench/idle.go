@@ -1,0 +1,124 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// idler is a row of the idle table.
+type idler struct {
+	name, role string
+	wish       func(i int) wish // without address and token
+	base, kept []float64
+}
+
+func idlers() []*idler {
+	habits := func(i int) string { return "user:u" + strconv.Itoa(i) + ":habits" }
+	team := func(i int) string { return "team:t" + strconv.Itoa(i/teamSize) + ":activity" }
+	return []*idler{
+		{name: "Crewbeat, WebSocket", role: "crewbeat", wish: func(int) wish { return wish{} }},
+		{name: "Crewbeat, WebSocket that follows its user and a team of eight", role: "crewbeat", wish: func(i int) wish { return wish{channels: []string{habits(i), team(i)}} }},
+		{name: "Crewbeat, SSE that follows a team of eight", role: "crewbeat", wish: func(i int) wish { return wish{sse: true, channels: []string{team(i)}} }},
+		{name: "raw: hijacked, and nobody reads", role: "raw", wish: func(int) wish { return wish{} }},
+		{name: "gorilla", role: "gorilla", wish: func(int) wish { return wish{} }},
+		{name: "coder", role: "coder", wish: func(int) wish { return wish{} }},
+		{name: "gws", role: "gws", wish: func(int) wish { return wish{} }},
+	}
+}
+
+// idle measures what connections cost in memory that do nothing.
+func idle(ctx context.Context, r *run) error {
+	desk := storeFlags{database: r.database()}
+	clerk, err := start("publisher", desk.args()...)
+	if err != nil {
+		return err
+	}
+	answer, err := clerk.ask("people", r.Idle)
+	clerk.stop()
+	if err != nil {
+		return err
+	}
+	tokens := strings.Fields(answer)
+	rows := idlers()
+	for range min(r.Rounds, 3) {
+		for _, row := range rows {
+			if err := r.idleTurn(ctx, row, desk, tokens); err != nil {
+				return fmt.Errorf("%s: %w", row.name, err)
+			}
+		}
+	}
+	r.table(fmt.Sprintf("RSS of an idle connection, %d connections, each of its own user", r.Idle), "", "KiB, as it stands", "KiB, once free memory is given back")
+	for _, row := range rows {
+		r.row(row.name, spread("%.1f", row.base), spread("%.1f", row.kept))
+	}
+	return nil
+}
+
+func (r *run) idleTurn(ctx context.Context, row *idler, desk storeFlags, tokens []string) error {
+	var args []string
+	if row.role == "crewbeat" {
+		args = desk.args()
+	}
+	server, err := start(row.role, args...)
+	if err != nil {
+		return err
+	}
+	defer server.stop()
+	each := func(i int) wish {
+		w := row.wish(i)
+		w.addr = server.addr
+		if row.role == "crewbeat" {
+			w.token = tokens[i]
+		}
+		return w
+	}
+	// What the first connections need once is not theirs.
+	first, err := gather(ctx, 100, each)
+	if err != nil {
+		return err
+	}
+	if _, err := server.ask("release"); err != nil {
+		return err
+	}
+	before, err := resident(server.pid())
+	if err != nil {
+		return err
+	}
+	defer first.leave()
+	all, err := gather(ctx, r.Idle-100, func(i int) wish { return each(i + 100) })
+	if err != nil {
+		return err
+	}
+	defer all.leave()
+	if err := settle(ctx, server, r.Idle); err != nil {
+		return err
+	}
+	if err := pause(ctx, min(r.Turn, 3*time.Second)); err != nil {
+		return err
+	}
+	per := func() (float64, error) {
+		now, err := resident(server.pid())
+		return float64(now-before) / float64(r.Idle-100) / 1024, err
+	}
+	n, err := per()
+	if err != nil {
+		return err
+	}
+	row.base = append(row.base, n)
+	what, err := server.ask("release")
+	if err != nil {
+		return err
+	}
+	if n, err = per(); err != nil {
+		return err
+	}
+	row.kept = append(row.kept, n)
+	if r.Profile != "" && row.role == "crewbeat" {
+		r.f("\n%s: %s\n", row.name, what)
+		_, err = server.ask("profile", fmt.Sprintf("%s/idle-%d.pb", r.Profile, len(row.name)))
+	}
+	return err
+}
