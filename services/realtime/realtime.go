@@ -67,6 +67,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		Broker:      c.Broker,
 		Delivered:   func(m event.Message) { s.sockets.Delivered(m) },
 		Interrupted: func(channel string) { s.sockets.Interrupted(channel) },
+		TakesRights: socket.TakesRights,
 		Log:         c.Log, Tracer: c.Tracer, Meter: c.Meter,
 	})
 	if err != nil {

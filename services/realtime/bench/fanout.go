@@ -135,5 +135,5 @@ func (f *fan) turn(ctx context.Context, times, n int) (float64, error) {
 		return 0, err
 	}
 	after, err := cpu(f.server.pid())
-	return float64((after-before).Nanoseconds()) / 1e3 / float64(times*n*len(f.crowd.clients)), err
+	return float64((after - before).Nanoseconds()) / 1e3 / float64(times*n*len(f.crowd.clients)), err
 }

@@ -29,6 +29,9 @@ type Options struct {
 	// not block.
 	Delivered   func(event.Message)
 	Interrupted func(channel string)
+	// TakesRights reports of which events the next one has to wait until
+	// Delivered has returned; nil means of none.
+	TakesRights func(*event.Envelope) bool
 
 	Now    func() time.Time
 	Log    *slog.Logger
@@ -128,23 +131,25 @@ func (r *reader) Deliver(m event.Message) {
 		process.End()
 		return
 	}
+	fr.Final = f.o.TakesRights != nil && f.o.TakesRights(&m.Envelope)
 	var broadcast trace.Span
 	if traced {
 		_, broadcast = f.tracer.Start(ctx, "ws.broadcast")
 	}
-	n := r.sink.Deliver(fr)
-	if traced {
-		broadcast.SetAttributes(attribute.Int("crewbeat.recipients", n))
-		broadcast.End()
-		process.End()
-	}
-	kinds := metric.WithAttributes(attribute.String("event", fr.Event), attribute.String("class", string(fr.Class)))
-	f.deliveries.Add(ctx, int64(n), kinds)
-	f.latency.Record(ctx, max(0, began.Sub(m.Envelope.Timestamp).Seconds()), kinds)
-	f.fanout.Record(ctx, f.o.Now().Sub(began).Seconds())
-	if f.o.Delivered != nil {
-		f.o.Delivered(m)
-	}
+	r.sink.Deliver(fr, func(n int) {
+		if traced {
+			broadcast.SetAttributes(attribute.Int("crewbeat.recipients", n))
+			broadcast.End()
+			process.End()
+		}
+		kinds := metric.WithAttributes(attribute.String("event", fr.Event), attribute.String("class", string(fr.Class)))
+		f.deliveries.Add(ctx, int64(n), kinds)
+		f.latency.Record(ctx, max(0, began.Sub(m.Envelope.Timestamp).Seconds()), kinds)
+		f.fanout.Record(ctx, f.o.Now().Sub(began).Seconds())
+		if f.o.Delivered != nil {
+			f.o.Delivered(m)
+		}
+	})
 }
 
 // start begins the CONSUMER span of a message, in a trace of its own that is

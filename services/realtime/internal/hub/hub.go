@@ -29,15 +29,9 @@ type Frame struct {
 	At      event.Position
 	Prev    event.ID // of the event before it in the channel
 	Body    []byte   // the envelope, as JSON
-
-	once sync.Once
-	wire []byte
-}
-
-// Wire returns the body as encode makes it, encoding it only once.
-func (f *Frame) Wire(encode func(body []byte) []byte) []byte {
-	f.once.Do(func() { f.wire = encode(f.Body) })
-	return f.wire
+	// Final holds what comes after it in the channel back until it was handed
+	// out and whoever delivered it was told so.
+	Final bool
 }
 
 // Stored reports whether the event can be read again from the history.
@@ -59,19 +53,22 @@ type Source interface {
 	Since(ctx context.Context, channel string, after event.Position, limit int) (Page, error)
 }
 
-// Sink takes the events of one channel, one at a time and without blocking.
+// Sink takes the events of one channel, in order.
 type Sink interface {
-	// Deliver hands f out and returns to how many.
-	Deliver(f *Frame) int
+	// Deliver has f handed out, and tells by a call of handed to how many. It
+	// waits only if so much is to be handed out before f that memory would not
+	// be bounded.
+	Deliver(f *Frame, handed func(n int))
 	Reset(reason string, at event.Position)
 }
 
 // Member is somebody who follows channels. Its methods are called with the
 // channel held: they must not block and must not call the hub.
 type Member interface {
-	// Offer takes f, or reports that there is no room for it: lost is then the
-	// first stored frame of f's channel that was not and will not be sent.
-	Offer(f *Frame) (lost *Frame)
+	// Offer takes the frames of r, or reports that there is no room for all of
+	// them: lost is then the first stored frame of their channel that was not
+	// and will not be sent, nor will those after it.
+	Offer(r *Run) (lost *Frame)
 	// Behind says that frames of channel were lost, so that CatchUp is to be
 	// called once there is room.
 	Behind(channel string)
@@ -137,7 +134,7 @@ func (h *Hub) acquire(name string) *channel {
 	defer s.mu.Unlock()
 	ch := s.channels[name]
 	if ch == nil {
-		ch = &channel{name: name, shard: s, ready: make(chan struct{}), followers: map[Member]*follower{}}
+		ch = &channel{name: name, hub: h, shard: s, ready: make(chan struct{})}
 		s.channels[name] = ch
 		var ctx context.Context
 		ctx, ch.cancel = context.WithCancel(h.ctx)
@@ -180,7 +177,7 @@ func (ch *channel) release() {
 // event is offered. Follow returns when m is live or has fallen behind again.
 func (h *Hub) Follow(ctx context.Context, m Member, name string, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
 	ch := h.acquire(name)
-	f := &follower{pos: since}
+	f := &follower{member: m, pos: since}
 	done := false
 	defer func() {
 		if !done && !ch.has(m, f) { // also when a panic passes: Unfollow gives the others back
@@ -213,10 +210,10 @@ func (h *Hub) follow(ctx context.Context, ch *channel, m Member, f *follower, al
 	}
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.followers[m] != f {
+	if ch.followers.of(m) != f {
 		return nil // Unfollow came first, and gave the channel back
 	}
-	delete(ch.followers, m)
+	ch.followers.drop(f)
 	return err
 }
 
@@ -227,14 +224,14 @@ func (ch *channel) join(ctx context.Context, m Member, f *follower, joined func(
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	if old := ch.followers[m]; old != nil {
+	if old := ch.followers.of(m); old != nil {
 		// It follows already: nothing to do, and nothing to give back later.
 		defer ch.release()
 		joined(Joined{At: old.pos, Recovered: true})
 		return true, nil
 	}
 	since := f.pos
-	ch.followers[m] = f
+	ch.followers.add(f)
 	if f.live = since.IsZero() || since == ch.pos; f.live {
 		f.pos = ch.pos
 		joined(Joined{At: f.pos, Recovered: !since.IsZero()})
@@ -245,7 +242,7 @@ func (ch *channel) join(ctx context.Context, m Member, f *follower, joined func(
 func (ch *channel) has(m Member, f *follower) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return ch.followers[m] == f
+	return ch.followers.of(m) == f
 }
 
 // Unfollow ends m's following; nothing of the channel is offered any more when
@@ -256,10 +253,12 @@ func (h *Hub) Unfollow(m Member, name string) {
 		return
 	}
 	ch.mu.Lock()
-	_, ok := ch.followers[m]
-	delete(ch.followers, m)
+	f := ch.followers.of(m)
+	if f != nil {
+		ch.followers.drop(f)
+	}
 	ch.mu.Unlock()
-	if ok {
+	if f != nil {
 		ch.release()
 	}
 }
@@ -272,7 +271,7 @@ func (h *Hub) CatchUp(ctx context.Context, m Member, name string) error {
 		return nil
 	}
 	ch.mu.Lock()
-	f := ch.followers[m]
+	f := ch.followers.of(m)
 	ch.mu.Unlock()
 	if f == nil {
 		return nil
@@ -322,8 +321,8 @@ func (h *Hub) catchUp(ctx context.Context, ch *channel, m Member, f *follower, j
 func (ch *channel) behind(m Member, f *follower, joined func(Joined)) (after event.Position, done bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	done = f.live || ch.followers[m] != f
-	if done && joined != nil && ch.followers[m] == f {
+	done = f.live || ch.followers.of(m) != f
+	if done && joined != nil && ch.followers.of(m) == f {
 		joined(Joined{At: f.pos}) // a reset has overtaken the resume
 	}
 	return f.pos, done
@@ -332,65 +331,18 @@ func (ch *channel) behind(m Member, f *follower, joined func(Joined)) (after eve
 // channel is one channel that somebody on this node follows.
 type channel struct {
 	name   string
+	hub    *Hub
 	shard  *shard
 	users  int // shard.mu: followers and those about to be
 	cancel context.CancelFunc
 	ready  chan struct{} // closed once subscribed, or failed
 	err    error         // why it failed; set before ready
 
+	in inbox
+
 	mu        sync.Mutex
-	pos       event.Position
-	followers map[Member]*follower
-}
-
-// follower is where a member stands in a channel.
-type follower struct {
-	pos  event.Position // of the last event offered and taken
-	live bool           // is handed events as they come
-}
-
-// Deliver implements [Sink].
-func (ch *channel) Deliver(f *Frame) int {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	if f.Stored() {
-		ch.pos = f.At
-	}
-	n := 0
-	for m, w := range ch.followers {
-		switch {
-		case !w.live:
-			continue
-		case !f.Stored():
-			m.Offer(f)
-			n++
-			continue
-		case w.pos.Epoch != f.At.Epoch, !w.pos.ID.Before(f.At.ID):
-			continue // it has that already, from the history
-		}
-		if lost := m.Offer(f); lost != nil {
-			w.live, w.pos = false, event.Position{Epoch: lost.At.Epoch, ID: lost.Prev}
-			m.Behind(ch.name)
-			continue
-		}
-		w.pos = f.At
-		n++
-	}
-	return n
-}
-
-// Reset implements [Sink].
-func (ch *channel) Reset(reason string, at event.Position) {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	ch.pos = at
-	for m, w := range ch.followers {
-		if w.pos.Epoch == at.Epoch && !w.pos.ID.Before(at.ID) {
-			continue // it has learnt that from the history
-		}
-		w.pos, w.live = at, true
-		m.Reset(ch.name, reason, at)
-	}
+	pos       event.Position // of the last event handed out
+	followers followers
 }
 
 // replay offers a page of the history to a follower that stands at after. It
@@ -398,7 +350,7 @@ func (ch *channel) Reset(reason string, at event.Position) {
 func (ch *channel) replay(m Member, f *follower, after event.Position, page Page, joined *func(Joined)) (done, progress bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if ch.followers[m] != f || f.live || f.pos != after {
+	if ch.followers.of(m) != f || f.live || f.pos != after {
 		return false, true // a reset came in between; look again
 	}
 	if page.Reset != "" {
@@ -414,13 +366,14 @@ func (ch *channel) replay(m Member, f *follower, after event.Position, page Page
 		(*joined)(Joined{At: after, Recovered: true, Replayed: len(page.Frames)})
 		*joined = nil
 	}
-	for _, fr := range page.Frames {
-		if lost := m.Offer(fr); lost != nil {
-			f.pos = event.Position{Epoch: lost.At.Epoch, ID: lost.Prev}
-			m.Behind(ch.name)
+	for frames := page.Frames; len(frames) > 0; {
+		r := &Run{Frames: frames[:together(frames)]}
+		frames = frames[len(r.Frames):]
+		if lost := m.Offer(r); lost != nil {
+			f.lose(ch.name, lost)
 			return true, true
 		}
-		f.pos = fr.At
+		f.pos = r.Frames[len(r.Frames)-1].At
 	}
 	if !page.More && (f.pos.Epoch != ch.pos.Epoch || !f.pos.ID.Before(ch.pos.ID)) {
 		f.live = true

@@ -47,7 +47,7 @@ func (s *Server) watch(id string) *user {
 // Delivered.
 type watcher struct{ _ byte }
 
-func (*watcher) Offer(*hub.Frame) *hub.Frame          { return nil }
+func (*watcher) Offer(*hub.Run) *hub.Frame            { return nil }
 func (*watcher) Behind(string)                        {}
 func (*watcher) Reset(string, string, event.Position) {}
 
@@ -63,6 +63,12 @@ func (s *Server) connsOf(userID string) []*conn {
 		list = append(list, c)
 	}
 	return list
+}
+
+// TakesRights reports whether an event may take rights: none of its channel may
+// be handed out after it before Delivered has returned.
+func TakesRights(e *event.Envelope) bool {
+	return e.Event == "session_revoked" || e.Event == "member_left"
 }
 
 // Delivered cuts off whom an event takes rights from. It is called after the

@@ -151,10 +151,8 @@ func encode(v any) []byte {
 	return b
 }
 
-// textFrame returns an unmasked text frame around body.
-func textFrame(body []byte) []byte {
-	return frame(0x1, body)
-}
+// appendText appends an unmasked text frame around body.
+func appendText(b, body []byte) []byte { return appendFrame(b, 0x1, body) }
 
 func frame(opcode byte, body []byte) []byte {
 	return appendFrame(make([]byte, 0, len(body)+10), opcode, body)

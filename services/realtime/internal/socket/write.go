@@ -58,18 +58,28 @@ type outbox struct {
 }
 
 // Offer implements [hub.Member].
-func (c *conn) Offer(f *hub.Frame) (lost *hub.Frame) {
+func (c *conn) Offer(r *hub.Run) (lost *hub.Frame) {
 	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing || c.closed {
 		return nil
 	}
-	q := queued{frame: f}
 	if !c.draining {
-		c.writeOrDrain(q)
+		c.writeRun(r)
 		return nil
 	}
+	for _, f := range r.Frames {
+		if lost := c.wait(f); lost != nil {
+			return lost
+		}
+	}
+	return nil
+}
+
+// wait puts f behind what waits already; c.mu is held.
+func (c *conn) wait(f *hub.Frame) (lost *hub.Frame) {
+	q := queued{frame: f}
 	if !c.room(q.size()) {
 		c.s.metrics.spilled(f)
 		c.makeRoom(f)
@@ -106,8 +116,19 @@ func (c *conn) tell(q queued, full int) {
 // writeOrDrain writes without waiting; what the kernel does not take is left
 // to a goroutine. c.mu is held, and nothing is queued.
 func (c *conn) writeOrDrain(q queued) {
-	if q.frame != nil && c.stream == nil {
-		wire := q.frame.Wire(textFrame) // one for all, which nobody changes
+	buf := writeBuffers.Get().(*[]byte) // only these are put
+	defer writeBuffers.Put(buf)
+	wire := c.render((*buf)[:0], q)
+	if n, ok := c.try(wire); ok && n < len(wire) {
+		c.rest = slices.Clone(wire[n:]) // the buffer is somebody else's soon
+		c.startDraining()
+	}
+}
+
+// writeRun is writeOrDrain for events.
+func (c *conn) writeRun(r *hub.Run) {
+	if c.stream == nil {
+		wire := r.Wire(appendText) // one for all, which nobody changes
 		if n, ok := c.try(wire); ok && n < len(wire) {
 			c.rest = wire[n:]
 			c.startDraining()
@@ -116,9 +137,12 @@ func (c *conn) writeOrDrain(q queued) {
 	}
 	buf := writeBuffers.Get().(*[]byte) // only these are put
 	defer writeBuffers.Put(buf)
-	wire := c.render((*buf)[:0], q)
+	wire := (*buf)[:0]
+	for _, f := range r.Frames {
+		wire = c.render(wire, queued{frame: f})
+	}
 	if n, ok := c.try(wire); ok && n < len(wire) {
-		c.rest = slices.Clone(wire[n:]) // the buffer is somebody else's soon
+		c.rest = slices.Clone(wire[n:])
 		c.startDraining()
 	}
 }
@@ -144,7 +168,7 @@ func (c *conn) render(b []byte, q queued) []byte {
 	case c.stream != nil:
 		return c.stream.render(b, q)
 	case q.frame != nil:
-		return append(b, q.frame.Wire(textFrame)...)
+		return appendText(b, q.frame.Body)
 	case q.raw != nil:
 		return append(b, q.raw...)
 	}
