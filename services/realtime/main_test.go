@@ -155,6 +155,7 @@ type message struct {
 	PingMs    int64 `json:"ping_ms"`
 	After     int64 `json:"reconnect_after_ms"`
 	Deadline  int64 `json:"deadline_ms"`
+	Retry     int64 `json:"retry_after_ms"`
 	Data      json.RawMessage
 }
 

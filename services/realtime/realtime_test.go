@@ -308,54 +308,6 @@ func TestASessionThatEndedUnheardIsFoundByTheRecheck(t *testing.T) {
 	other.await("the end of the channel", func(m message) bool { return m.Code == "forbidden" && m.Ch == team })
 }
 
-func TestOnlyOwnPagesMayConnect(t *testing.T) {
-	n := start(t, nil, func(c *realtime.Config) { c.Origins = []string{"https://app.example"} })
-	token, _ := n.signIn("mira")
-	host := strings.TrimPrefix(n.http.URL, "http://")
-	name, port, _ := strings.Cut(host, ":")
-	for _, tt := range []struct {
-		name   string
-		header http.Header
-		ok     bool
-	}{
-		{"the same host", http.Header{"Origin": {"http://" + host}}, true},
-		{"the same host behind TLS", http.Header{"Origin": {"https://" + host}}, true},
-		{"listed", http.Header{"Origin": {"https://app.example"}, "Sec-Fetch-Site": {"cross-site"}}, true},
-		{"listed, in other case", http.Header{"Origin": {"https://APP.example"}}, true},
-		{"missing", http.Header{"Origin": nil}, false},
-		{"empty", http.Header{"Origin": {""}}, false},
-		{"null", http.Header{"Origin": {"null"}}, false},
-		{"two", http.Header{"Origin": {"http://" + host, "http://evil.example"}}, false},
-		{"another", http.Header{"Origin": {"http://evil.example"}}, false},
-		{"another port", http.Header{"Origin": {"http://" + name + ":1"}}, false},
-		{"no port", http.Header{"Origin": {"http://" + name}}, false},
-		{"a longer port", http.Header{"Origin": {"http://" + host + "0"}}, false},
-		{"a suffix", http.Header{"Origin": {"http://" + host + ".evil.example"}}, false},
-		{"a prefix", http.Header{"Origin": {"http://evil" + host}}, false},
-		{"as user info", http.Header{"Origin": {"http://" + host + "@evil.example"}}, false},
-		{"with user info", http.Header{"Origin": {"http://evil@" + host}}, false},
-		{"with a path", http.Header{"Origin": {"http://" + host + "/"}}, false},
-		{"another scheme", http.Header{"Origin": {"file://" + host}}, false},
-		{"listed, without TLS", http.Header{"Origin": {"http://app.example"}}, false},
-		{"listed, other port", http.Header{"Origin": {"https://app.example:8443"}}, false},
-		{"a sibling of the listed", http.Header{"Origin": {"https://evil.example"}}, false},
-		{"below the listed", http.Header{"Origin": {"https://x.app.example"}}, false},
-		{"the port as host", http.Header{"Origin": {"http://" + port}}, false},
-		{"own, but the browser says cross-site", http.Header{"Origin": {"http://" + host}, "Sec-Fetch-Site": {"cross-site"}}, false},
-	} {
-		c, resp, err := n.dial(dialing{token: token, header: tt.header})
-		if (err == nil) != tt.ok {
-			t.Errorf("%s: %v", tt.name, err)
-		}
-		if err != nil && (resp == nil || resp.StatusCode != http.StatusForbidden || resp.Header.Get("Content-Type") != "application/problem+json") {
-			t.Errorf("%s: answered %+v", tt.name, resp)
-		}
-		if c != nil {
-			_ = c.ws.CloseNow()
-		}
-	}
-}
-
 func TestWhoIsNotSignedInIsToldByACloseCode(t *testing.T) {
 	n := start(t, nil, nil)
 	token, id := n.signIn("mira")

@@ -172,6 +172,9 @@ func (s *Server) farewell(nc net.Conn, code int) {
 		defer nc.Close()
 		_ = nc.SetDeadline(time.Now().Add(goodbye))
 		if _, err := nc.Write(closeFrame(code)); err == nil {
+			if tcp, ok := nc.(*net.TCPConn); ok {
+				_ = tcp.CloseWrite()
+			}
 			_, _ = io.CopyN(io.Discard, nc, 4096) // the client's own close frame
 		}
 	})
