@@ -67,6 +67,26 @@ func unauthenticated(err error) error {
 	return err
 }
 
+// teams returns those of a user.
+func (a auth) teams(ctx context.Context, userID string) (teams []string, err error) {
+	rows, err := a.db.QueryContext(ctx, `SELECT team_id FROM memberships WHERE user_id = $1 ORDER BY team_id`, userID)
+	if err != nil {
+		return nil, fmt.Errorf("read memberships: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var team string
+		if err := rows.Scan(&team); err != nil {
+			return nil, fmt.Errorf("read memberships: %w", err)
+		}
+		teams = append(teams, team)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read memberships: %w", err)
+	}
+	return teams, nil
+}
+
 // Allowed implements [socket.Auth]: user channels are for the user, team
 // channels for members; there are no others yet.
 func (a auth) Allowed(ctx context.Context, userID, channel string) (bool, error) {

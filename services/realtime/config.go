@@ -71,6 +71,11 @@ type Limits struct {
 	Comment    time.Duration // between the comments that keep a stream open; 15 s
 	Introduce  time.Duration // for a client that authenticates by message; 5 s
 	Tick       time.Duration // resolution of pings; 250 ms
+	Lease      time.Duration // how long people of a killed node seem to be here; 60 s
+	Renew      time.Duration // between the renewals of that; 25 s
+	Linger     time.Duration // how long somebody stays here who has left; 10 s
+	Batch      time.Duration // between two changes of who is here; 1 s
+	Grace      time.Duration // in which nobody leaves after Redis was away; Renew + 5 s
 }
 
 func (c Config) validate() error {

@@ -157,6 +157,10 @@ type message struct {
 	Deadline  int64 `json:"deadline_ms"`
 	Retry     int64 `json:"retry_after_ms"`
 	Data      json.RawMessage
+	Users     []string
+	Joined    []string
+	Left      []string
+	Count     int
 }
 
 // client reads everything and answers pings, unless told otherwise.
@@ -321,6 +325,16 @@ func (c *client) events() []string {
 		}
 	}
 	return ids
+}
+
+// lastEvent returns the last event received.
+func (c *client) lastEvent() (last message) {
+	for _, m := range c.messages() {
+		if m.Event != "" {
+			last = m
+		}
+	}
+	return last
 }
 
 func (c *client) wait(what string, ok func() bool) {

@@ -30,6 +30,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/ticket"
@@ -43,6 +44,7 @@ type Server struct {
 	sockets *socket.Server
 	quota   *quota.Quota
 	tickets *ticket.Tickets
+	here    *presence.Presence
 	auth    auth
 	unwatch func()
 	watched sync.WaitGroup // that sessions end
@@ -77,8 +79,13 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.quota = quota.New(ctx, quota.Options{Client: c.Redis, Secret: c.Secret, Log: c.Log})
 	s.tickets = ticket.New(c.Redis, nil)
 	s.auth = auth{db: c.DB.SQL(), sessions: c.Sessions, tickets: s.tickets}
+	if s.here, err = newPresence(ctx, c, s.auth.teams); err != nil {
+		s.quota.Close(ctx)
+		s.hub.Close()
+		return nil, fmt.Errorf("set up presence: %w", err)
+	}
 	s.sockets, err = socket.New(ctx, socket.Config{
-		Hub: s.hub, Auth: s.auth, Quota: s.quota,
+		Hub: s.hub, Auth: s.auth, Quota: s.quota, Presence: s.here,
 		Origins: c.Origins, Proxies: c.proxies,
 		PerUser: c.Limits.PerUser, PerIP: c.Limits.PerIP, Comment: c.Limits.Comment, Introduce: c.Limits.Introduce, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
 		PingEvery: c.Limits.PingEvery, PongWithin: c.Limits.PongWithin, SlowAfter: c.Limits.SlowAfter,
@@ -86,6 +93,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		Log: c.Log, Tracer: c.Tracer, Meter: c.Meter,
 	})
 	if err != nil {
+		s.here.Close(ctx)
 		s.quota.Close(ctx)
 		s.hub.Close()
 		return nil, fmt.Errorf("set up sockets: %w", err)
@@ -134,6 +142,7 @@ func (s *Server) Close() error {
 	s.hub.Close()
 	ctx, cancel := context.WithTimeout(s.ctx, time.Second)
 	defer cancel()
+	s.here.Close(ctx)
 	s.quota.Close(ctx)
 	return nil
 }

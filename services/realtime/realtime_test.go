@@ -45,7 +45,7 @@ func TestAnEventReachesWhoeverFollowsItsChannel(t *testing.T) {
 	mira.awaitEvents(names(1, 20)...)
 	jonas.awaitEvents(names(1, 20)...)
 	lena.awaitEvents("e21")
-	m := mira.messages()[len(mira.messages())-1]
+	m := mira.lastEvent()
 	if m.Type != "" || m.Channel != team || m.Class != "durable" || m.Offset == "" || string(m.Data) != `{"n":20}` {
 		t.Fatalf("got %+v", m)
 	}
@@ -76,7 +76,7 @@ func TestResumingReplaysWhatWasMissedOnce(t *testing.T) {
 	empty := first.subscribe(team, "") // of an empty channel
 	n.publish(team, 1, 5)
 	first.awaitEvents(names(1, 5)...)
-	last := first.messages()[len(first.messages())-1]
+	last := first.await("the last event", func(m message) bool { return m.ID == "e5" })
 	_ = first.ws.CloseNow()
 	n.publish(team, 6, 400) // more than a page
 
@@ -496,7 +496,7 @@ func TestOneMessageIsOneSpanHoweverManyGetIt(t *testing.T) {
 	if a := broadcast[0].Attributes(); len(a) != 1 || a[0].Value.AsInt64() != 5 {
 		t.Errorf("the broadcast says %v, want 5 recipients", a)
 	}
-	m := clients[0].messages()[len(clients[0].messages())-1]
+	m := clients[0].lastEvent()
 	if !strings.Contains(m.Trace, "4bf92f3577b34da6a3ce929d0e0e4736") {
 		t.Errorf("the envelope's trace is %q", m.Trace)
 	}

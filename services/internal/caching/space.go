@@ -104,6 +104,7 @@ func Families() []Family {
 		{`rt:\{(user|team):` + id + `:[a-z]+\}:(s|m)`, "the last events of a channel, and where it stands"},
 		{`rt:\{(user|team):` + id + `:[a-z]+\}:o:[0-9A-Z]{26}`, "that an event was published"},
 		{`rt:q:\{[A-Za-z0-9_-]{22}\}`, "who is connected, as leases; the person or address is a keyed hash"},
+		{`rt:p:\{team:` + id + `\}`, "who of a team is connected, as leases of nodes"},
 		{`rt:t:\{[A-Za-z0-9_-]{22}\}`, "what a ticket stands for, sealed by the ticket"},
 		{`crewbeat[a-z-]*:health:[A-Z2-7]{26}`, "a health check"},
 	}

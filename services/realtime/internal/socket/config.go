@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
 )
 
 // ErrUnauthenticated reports that nobody is signed in (any more).
@@ -64,11 +65,12 @@ type Quota interface {
 
 // Config fits a Server. Hub, Auth and Quota are required.
 type Config struct {
-	Hub     *hub.Hub
-	Auth    Auth
-	Quota   Quota
-	Proxies []netip.Prefix // whose X-Forwarded-For is believed
-	Origins []string       // besides the host of the request itself
+	Hub      *hub.Hub
+	Auth     Auth
+	Quota    Quota
+	Presence *presence.Presence // who of a team is here; nil: nobody is told
+	Proxies  []netip.Prefix     // whose X-Forwarded-For is believed
+	Origins  []string           // besides the host of the request itself
 
 	MessageBytes int           // of a client's message; default 8 KiB
 	Channels     int           // of a connection; default 64

@@ -37,13 +37,15 @@ type conn struct {
 	born   time.Time
 	oldest time.Time // when it is closed for its age
 
-	joins bucket // subscriptions asked for; of the reading goroutine
+	joins  bucket // subscriptions asked for; of the reading goroutine
+	absent func() // says that the user is no longer here by this connection; nil: never was
 
 	mu sync.Mutex
 	outbox
 	identity Identity
 	code     int // why it was closed
 	channels map[string]*subscription
+	watched  []*watched
 	heard    time.Time // when the client last said anything
 	pinged   time.Time // when it was last asked to; zero when it has answered
 	nextPing time.Time
@@ -136,6 +138,8 @@ func (c *conn) receive(b []byte) int {
 		}
 	case "ping":
 		c.send(pongMessage)
+	case "presence":
+		c.tellPresence(in.ID, in.Channels)
 	case "refresh":
 		return c.refresh(in.ID, in.Ticket)
 	case "pong", "ack":
@@ -238,6 +242,7 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef, sub
 			Recovered: j.Recovered, Replayed: j.Replayed,
 		})
 		c.tell(queued{body: body, channel: ref.Ch, at: j.At}, closeSlow)
+		c.watchTeam(ref.Ch)
 	})
 }
 
@@ -252,6 +257,7 @@ func (c *conn) leave(channel string) {
 	}
 	sub.cancel()
 	c.s.c.Hub.Unfollow(c, channel)
+	c.unwatchTeam(channel)
 }
 
 // following returns the channels with a prefix; with pending also those that

@@ -99,6 +99,16 @@ func (s *Server) Delivered(m event.Message) {
 		for _, c := range s.connsOf(data.UserID) {
 			c.revoke("team:" + id + ":")
 		}
+		if s.c.Presence != nil {
+			s.c.Presence.Part(data.UserID, id)
+		}
+	case e.Event == "member_joined" && kind == "team" && s.c.Presence != nil:
+		var data struct {
+			UserID string `json:"user_id"`
+		}
+		if err := json.Unmarshal(e.Data, &data); err == nil {
+			s.c.Presence.Join(data.UserID, id)
+		}
 	}
 }
 
@@ -171,6 +181,9 @@ func (s *Server) recheckConn(ctx context.Context, c *conn) {
 	defer c.survive()
 	if s.closeEnded(ctx, c) {
 		return
+	}
+	if s.c.Presence != nil {
+		s.c.Presence.Ask(c.user)
 	}
 	channels := c.following("", false) // the others are asked for anyway
 	slices.Sort(channels)

@@ -116,7 +116,8 @@ const (
 	codeTooMany     = "too_many_channels" // unsubscribe from others first
 	codeUnavailable = "unavailable"       // try again later
 	codeUnknownType = "unknown_type"
-	codeBadTicket   = "bad_ticket" // used, expired or made up
+	codeNotFollowed = "not_followed" // subscribe first
+	codeBadTicket   = "bad_ticket"   // used, expired or made up
 )
 
 // status returns the status message of a broker that is reachable or not.

@@ -252,6 +252,9 @@ func (s *Server) add(c *conn) bool {
 	}
 	u.conns[c] = struct{}{}
 	s.conns[c] = struct{}{}
+	if s.c.Presence != nil {
+		c.absent = s.c.Presence.Enter(c.user)
+	}
 	s.wheel.put(c, c.nextPing)
 	return true
 }
@@ -265,6 +268,9 @@ func (s *Server) remove(c *conn, code int) {
 		return
 	}
 	delete(s.conns, c)
+	if c.absent != nil {
+		c.absent()
+	}
 	if u := s.users[c.user]; u != nil {
 		if delete(u.conns, c); len(u.conns) == 0 {
 			delete(s.users, c.user)

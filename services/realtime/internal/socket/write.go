@@ -27,8 +27,9 @@ var writeBuffers = sync.Pool{New: func() any { b := make([]byte, 0, writeSize); 
 // or bytes of the transport itself.
 type queued struct {
 	frame *hub.Frame
-	body  []byte // of a control message, as JSON
-	raw   []byte // sent as it is
+	body  []byte   // of a control message, as JSON
+	raw   []byte   // sent as it is
+	note  *watched // the message is made when it is written
 
 	// Of a control message that says where a channel stands.
 	channel string
@@ -38,6 +39,9 @@ type queued struct {
 // size bounds what q takes in a queue.
 func (q queued) size() int {
 	n := len(q.body) + len(q.raw) + 16
+	if q.note != nil {
+		n += noteSize
+	}
 	if q.frame != nil {
 		n += len(q.frame.Body)
 	}
@@ -164,6 +168,11 @@ func (c *conn) try(wire []byte) (n int, ok bool) {
 // render appends q to b as it is sent. For a stream that moves its cursor: it
 // is called in the order of sending, and once for each message. c.mu is held.
 func (c *conn) render(b []byte, q queued) []byte {
+	if q.note != nil {
+		if q.body = c.presence(q.note); q.body == nil {
+			return b
+		}
+	}
 	switch {
 	case c.stream != nil:
 		return c.stream.render(b, q)

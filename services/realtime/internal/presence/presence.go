@@ -1,0 +1,315 @@
+package presence
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+)
+
+// Options build a Presence. Board and Teams are required.
+type Options struct {
+	Board Board
+	// Teams returns the teams of a user.
+	Teams func(ctx context.Context, user string) ([]string, error)
+	// Tell tells all nodes that leases of teams have changed on node, and
+	// Listen calls changed when one has said so of team, until ctx ends, and
+	// once with "" when it begins to hear. Without them changes are seen when leases end or are put off.
+	Tell   func(ctx context.Context, node string, teams []string) error
+	Listen func(ctx context.Context, team string, changed func(node string))
+
+	TTL    time.Duration // of a lease that is not put off; 60 s
+	Every  time.Duration // between puttings off; 25 s
+	Linger time.Duration // how long somebody stays who has left; 10 s
+	Batch  time.Duration // between changes of a view; 1 s
+	Grace  time.Duration // for all nodes to write again, after the board was away; Every + 5 s
+	Wait   time.Duration // for the board to answer; 2 s
+	Log    *slog.Logger
+	Meter  metric.MeterProvider
+}
+
+const teamsMost = 64 // of a person
+
+func (o Options) withDefaults() Options {
+	for _, d := range []struct {
+		is        *time.Duration
+		otherwise time.Duration
+	}{{&o.TTL, time.Minute}, {&o.Every, 25 * time.Second}, {&o.Linger, 10 * time.Second}, {&o.Batch, time.Second}, {&o.Wait, 2 * time.Second}} {
+		if *d.is <= 0 {
+			*d.is = d.otherwise
+		}
+	}
+	if o.Grace <= 0 {
+		o.Grace = o.Every + 5*time.Second
+	}
+	if o.Tell == nil {
+		o.Tell = func(context.Context, string, []string) error { return nil }
+	}
+	if o.Listen == nil {
+		o.Listen = func(ctx context.Context, _ string, _ func(string)) { <-ctx.Done() }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Meter == nil {
+		o.Meter = noop.NewMeterProvider()
+	}
+	return o
+}
+
+// Presence is that of one node. It is safe for concurrent use.
+type Presence struct {
+	o       Options
+	node    string
+	ctx     context.Context //nolint:containedctx // the life of the node; ended by Close
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+	wake    chan struct{}
+	asking  chan struct{} // a place for each that asks for teams at once
+	changes metric.Int64Counter
+	failed  metric.Int64Counter
+
+	mu     sync.Mutex
+	people map[string]*person
+	leases map[string]map[string]time.Time // of this node, by team and user, when they end; zero: not while the user is connected
+	dirty  map[pair]struct{}               // of these, not on the board as they are
+	teams  map[string]*team                // that somebody watches
+
+	loop
+}
+
+type pair struct{ team, user string }
+
+// person is somebody who is connected to this node.
+type person struct {
+	conns  int
+	asking bool // for the teams
+	again  bool // and once more
+	teams  map[string]struct{}
+}
+
+// New returns the presence of a node that lives until Close.
+func New(ctx context.Context, o Options) (*Presence, error) {
+	if o.Board == nil || o.Teams == nil {
+		return nil, errors.New("presence: Options.Board and Options.Teams are needed")
+	}
+	p := &Presence{
+		o: o.withDefaults(), node: rand.Text()[:12], wake: make(chan struct{}, 1), asking: make(chan struct{}, 8),
+		people: map[string]*person{}, leases: map[string]map[string]time.Time{}, dirty: map[pair]struct{}{}, teams: map[string]*team{},
+	}
+	m := p.o.Meter.Meter("github.com/crewbeat/crewbeat/services/realtime/internal/presence")
+	var err error
+	if p.changes, err = m.Int64Counter("realtime.presence.changes", metric.WithDescription("People who came to a team or left it, as this node saw it, by which.")); err != nil {
+		return nil, fmt.Errorf("create instrument: %w", err)
+	}
+	if p.failed, err = m.Int64Counter("realtime.presence.failures", metric.WithDescription("Times the board of who is here was not reached.")); err != nil {
+		return nil, fmt.Errorf("create instrument: %w", err)
+	}
+	p.ctx, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	p.wg.Go(func() { p.run(p.ctx) })
+	return p, nil
+}
+
+// Close says on the board that everybody has left this node. They stay for
+// Linger, to come back to another.
+func (p *Presence) Close(ctx context.Context) {
+	p.cancel()
+	p.wg.Wait()
+	p.mu.Lock()
+	var left []Lease
+	var teams []string
+	for team, users := range p.leases {
+		for user, ends := range users {
+			left = append(left, Lease{Team: team, User: user, For: rest(ends, p.o.Linger)})
+		}
+		teams = append(teams, team)
+	}
+	p.mu.Unlock()
+	if len(left) == 0 {
+		return
+	}
+	err := p.o.Board.Write(ctx, p.node, left)
+	if err == nil {
+		err = p.o.Tell(ctx, p.node, teams)
+	}
+	if err != nil {
+		p.o.Log.WarnContext(ctx, "people of this node leave only when their leases end", slog.Any("error", err))
+	}
+}
+
+// Enter says that a user has connected; leave, which may be called more than
+// once, that the connection has ended.
+func (p *Presence) Enter(user string) (leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	who := p.people[user]
+	if who == nil {
+		who = &person{teams: map[string]struct{}{}}
+		p.people[user] = who
+	}
+	if who.conns++; who.conns == 1 {
+		p.ask(user, who)
+	}
+	return sync.OnceFunc(func() { p.leave(user) })
+}
+
+func (p *Presence) leave(user string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	who := p.people[user]
+	if who.conns--; who.conns > 0 {
+		return
+	}
+	delete(p.people, user)
+	ends := time.Now().Add(p.o.Linger)
+	for team := range who.teams {
+		p.lease(team, user, ends)
+	}
+}
+
+// Ask has the teams of a user looked up again, if they are connected.
+func (p *Presence) Ask(user string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if who := p.people[user]; who != nil {
+		p.ask(user, who)
+	}
+}
+
+// ask looks up who's teams; p.mu is held.
+func (p *Presence) ask(user string, who *person) {
+	if who.asking {
+		who.again = true
+		return
+	}
+	who.asking = true
+	p.wg.Go(func() {
+		pause := 100 * time.Millisecond
+		for {
+			select {
+			case p.asking <- struct{}{}:
+			case <-p.ctx.Done():
+				return
+			}
+			ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
+			teams, err := p.o.Teams(ctx, user)
+			cancel()
+			<-p.asking
+			p.mu.Lock()
+			over := p.people[user] != who
+			again := who.again
+			who.again = false
+			if err == nil && !over {
+				p.setTeams(user, who, teams)
+			}
+			who.asking = !over && (again || err != nil)
+			more := who.asking
+			p.mu.Unlock()
+			if !more {
+				return
+			}
+			if err == nil {
+				continue
+			}
+			t := time.NewTimer(pause)
+			pause = min(2*pause, 10*time.Second)
+			select {
+			case <-t.C:
+			case <-p.ctx.Done():
+				t.Stop()
+				return
+			}
+		}
+	})
+}
+
+// setTeams makes teams the ones that a user is here in; p.mu is held.
+func (p *Presence) setTeams(user string, who *person, teams []string) {
+	now := map[string]struct{}{}
+	for _, team := range teams[:min(len(teams), teamsMost)] {
+		now[team] = struct{}{}
+		p.join(user, who, team)
+	}
+	for team := range who.teams {
+		if _, ok := now[team]; !ok {
+			p.part(user, who, team)
+		}
+	}
+}
+
+func (p *Presence) join(user string, who *person, team string) {
+	if _, ok := who.teams[team]; !ok && len(who.teams) < teamsMost {
+		who.teams[team] = struct{}{}
+		p.lease(team, user, time.Time{})
+	}
+	if t := p.teams[team]; t != nil {
+		delete(t.gone, user)
+	}
+}
+
+// part ends a user's being in a team at once.
+func (p *Presence) part(user string, who *person, team string) {
+	delete(who.teams, team)
+	p.lease(team, user, time.Now())
+	p.hide(user, team)
+}
+
+// hide keeps a user out of the view of a team for as long as another node may
+// put off a lease, not knowing better; p.mu is held.
+func (p *Presence) hide(user, team string) {
+	if t := p.teams[team]; t != nil {
+		t.gone[user] = time.Now().Add(p.o.TTL)
+		p.poke()
+	}
+}
+
+// Join says that a connected user is a member of a team, perhaps since now.
+func (p *Presence) Join(user, team string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if who := p.people[user]; who != nil {
+		p.join(user, who, team)
+	}
+}
+
+// Part says that a user is no longer a member of a team.
+func (p *Presence) Part(user, team string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if who := p.people[user]; who != nil {
+		p.part(user, who, team)
+	} else {
+		p.hide(user, team)
+	}
+}
+
+// lease sets the end of a lease of this node; p.mu is held.
+func (p *Presence) lease(team, user string, ends time.Time) {
+	if p.leases[team] == nil {
+		p.leases[team] = map[string]time.Time{}
+	}
+	p.leases[team][user] = ends
+	p.dirty[pair{team, user}] = struct{}{}
+	p.poke()
+}
+
+// poke has the loop look at what has changed.
+func (p *Presence) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Presence) count(kind string, n int) {
+	if n > 0 {
+		p.changes.Add(p.ctx, int64(n), metric.WithAttributes(attribute.String("kind", kind)))
+	}
+}
