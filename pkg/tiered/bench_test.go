@@ -3,6 +3,8 @@ package tiered_test
 import (
 	"context"
 	"math/rand"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +79,44 @@ func BenchmarkMiss(b *testing.B) {
 	b.Run("op=bare SET", func(b *testing.B) {
 		for b.Loop() {
 			_ = r.Set(context.Background(), "k", "v", 0).Err()
+		}
+	})
+}
+
+// 100 entries of 100 bytes, that memory does not keep.
+func BenchmarkMany(b *testing.B) {
+	c, r := cache[string](b, node(b, shared), "n"), shared.Client(b)
+	ctx, value := context.Background(), strings.Repeat("v", 100)
+	keys, bare, values := make([]string, 100), make([]string, 100), map[string]string{}
+	for i := range keys {
+		keys[i] = strconv.Itoa(i)
+		bare[i] = prefix(b) + ":bare:" + keys[i]
+		values[keys[i]] = value
+		_ = r.Set(ctx, bare[i], value, time.Hour).Err()
+	}
+	if err := c.SetMany(ctx, values); err != nil {
+		b.Fatal(err)
+	}
+	b.Run("op=MGET", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = r.MGet(ctx, bare...).Err()
+		}
+	})
+	b.Run("op=get", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if found, err := c.GetMany(ctx, keys, tiered.SkipL1()); len(found) != len(keys) {
+				b.Fatal(len(found), err)
+			}
+		}
+	})
+	b.Run("op=load", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if found, err := c.GetOrLoadMany(ctx, keys, nil, tiered.SkipL1()); len(found) != len(keys) {
+				b.Fatal(len(found), err)
+			}
 		}
 	})
 }

@@ -163,10 +163,9 @@ func (c *Cache[K, V]) getBatch(ctx context.Context, batch []seat[K, V], o *entry
 	rooms := make([]flight[K, V], len(batch))
 	seats := make([]*seat[K, V], 0, len(batch))
 	own := make([]*seat[K, V], 0, len(batch))
-	leave := g.leave
 	for i := range batch {
 		s := &batch[i]
-		rooms[i].done, rooms[i].cancel, rooms[i].waiters = g.done, leave, 1
+		rooms[i].done, rooms[i].waiters = g.done, 1
 		if c.sit(ctx, s, &rooms[i], g, false, true) {
 			continue
 		}
@@ -177,6 +176,7 @@ func (c *Cache[K, V]) getBatch(ctx context.Context, batch []seat[K, V], o *entry
 	}
 	opts := *o
 	go func() {
+		growStack(0)
 		defer end()
 		c.readBatch(gctx, g, own, &opts)
 	}()
@@ -265,11 +265,14 @@ func (c *Cache[K, V]) fetchEntries(ctx context.Context, seats []*seat[K, V]) ([]
 	full := make([]string, len(seats))
 	for i, s := range seats {
 		s.skey = keyString(s.key)
-		s.full = c.s.l2.dataKey(c.name, s.skey)
-		full[i] = s.full
+		full[i] = s.skey
 		if err := c.sent(ctx, s.skey); err != nil {
 			return nil, err
 		}
+	}
+	c.s.l2.dataKeys(c.name, full)
+	for i, s := range seats {
+		s.full = full[i]
 	}
 	return c.s.l2.getMany(ctx, full)
 }
@@ -302,21 +305,37 @@ func (c *Cache[K, V]) decodeMany(ctx context.Context, seats []*seat[K, V], entri
 	if len(seats) == 0 {
 		return answers
 	}
-	sound := make([]unchecked, len(seats))
-	cells := []*tagCell{c.ns}
+	at := c.s.instant()
+	var cells []*tagCell
+	current := c.ns.isCurrent(c.s.coherent())
+	if !current {
+		cells = append(cells, c.ns)
+	}
+	var later []*unchecked // by seat, those of which tags are to be read; mostly there are none
 	var seen map[*tagCell]struct{}
+	var u unchecked // of one after the other: it is large
 	for i, s := range seats {
-		u := &sound[i]
-		answers[i].unwanted = c.examine(u, s.full, s.skey, entries[i], o, epoch)
-		for _, t := range u.p.tags {
-			if _, ok := seen[t.cell]; ok {
-				continue
+		if len(entries[i]) == 0 {
+			continue
+		}
+		u = unchecked{at: at}
+		answers[i].unwanted = c.examine(&u, s.full, s.skey, entries[i], o, epoch)
+		switch {
+		case !u.sound:
+		case current && len(u.p.tags) == 0:
+			c.concludeInto(&answers[i], &u, s, o)
+		default:
+			if later == nil {
+				later, seen = make([]*unchecked, len(seats)), make(map[*tagCell]struct{})
 			}
-			if seen == nil {
-				seen = make(map[*tagCell]struct{}, len(seats))
+			one := u
+			later[i] = &one
+			for _, t := range u.p.tags {
+				if _, ok := seen[t.cell]; !ok {
+					seen[t.cell] = struct{}{}
+					cells = append(cells, t.cell)
+				}
 			}
-			seen[t.cell] = struct{}{}
-			cells = append(cells, t.cell)
 		}
 	}
 	for batch := range slices.Chunk(cells, bulkTags) {
@@ -324,9 +343,9 @@ func (c *Cache[K, V]) decodeMany(ctx context.Context, seats []*seat[K, V], entri
 			return answers // cannot be known to be valid
 		}
 	}
-	for i, s := range seats {
-		if sound[i].e != nil {
-			c.concludeInto(&answers[i], &sound[i], s, o)
+	for i, u := range later {
+		if u != nil {
+			c.concludeInto(&answers[i], u, seats[i], o)
 		}
 	}
 	return answers

@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -42,7 +41,7 @@ type bulkSeat struct {
 	away     bool   // Redis cannot be asked about it
 	settled  bool   // its flight has its result
 	landed   bool   // and those who wait know it
-	p        placement
+	p        *placement
 }
 
 func (c *Cache[K, V]) newBulk(ctx context.Context, load BulkLoader[K, V], o *entryConfig) (*bulk[K, V], context.Context, error) {
@@ -53,14 +52,13 @@ func (c *Cache[K, V]) newBulk(ctx context.Context, load BulkLoader[K, V], o *ent
 	return &bulk[K, V]{group: g, c: c, end: end, o: *o, load: load}, gctx, nil
 }
 
-// room makes a flight for a seat.
-func (b *bulk[K, V]) room() *flight[K, V] {
-	var gone atomic.Bool
-	return &flight[K, V]{done: make(chan struct{}), waiters: 1, cancel: func() {
-		if !gone.Swap(true) {
-			b.leave()
-		}
-	}}
+// rooms makes the flights of as many seats, which land one by one.
+func rooms[K Key, V any](n int) []flight[K, V] {
+	all := make([]flight[K, V], n)
+	for i := range all {
+		all[i].done, all[i].waiters = make(chan struct{}), 1
+	}
+	return all
 }
 
 // start runs a step with the flights in a goroutine of their own, and ends the
@@ -68,6 +66,7 @@ func (b *bulk[K, V]) room() *flight[K, V] {
 func (b *bulk[K, V]) start(ctx context.Context, own []*seat[K, V], step func(context.Context, *part[K, V])) {
 	p := &part[K, V]{seats: own, until: time.Now().Add(b.o.lease)}
 	go func() {
+		growStack(0)
 		defer b.end()
 		defer b.parts.Wait()
 		b.run(ctx, p, step)
@@ -115,7 +114,7 @@ func (b *bulk[K, V]) land(s *seat[K, V], it *item[K, V], err error) {
 	}
 	s.landed = true
 	b.c.land(s.hash, s.key, s.f, true)
-	s.f.cancel() // the group's context ends when the others are wanted by nobody
+	s.f.quit() // the group's context ends when the others are wanted by nobody
 }
 
 // landEach ends flights for one cause.
@@ -401,11 +400,12 @@ func (b *bulk[K, V]) fetch(ctx context.Context, seats []*seat[K, V]) {
 		return
 	}
 	p := c.place(ctx, &b.o, b.o.ttl)
-	keys := make([]K, len(seats))
+	keys, places := make([]K, len(seats)), make([]placement, len(seats))
 	for i, s := range seats {
 		keys[i] = s.key
-		s.p = p
-		s.f.refs.Store(&s.p)
+		places[i] = p // they end at different times
+		s.p = &places[i]
+		s.f.refs.Store(s.p)
 	}
 	before := c.s.time.nanos()
 	values, err := b.call(ctx, keys)
@@ -477,7 +477,7 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 			c.s.log.WarnContext(ctx, "cannot store in redis", slog.String("namespace", c.name), slog.Any("error", err))
 			continue
 		}
-		fills = append(fills, c.s.l2.fillCall(c.name, s.skey, s.token, c.entry(s.skey, raw, !ok, &s.p, s.token), s.p.ttl+s.p.grace))
+		fills = append(fills, c.s.l2.fillCall(c.name, s.skey, s.token, c.entry(s.skey, raw, !ok, s.p, s.token), s.p.ttl+s.p.grace))
 		filled = append(filled, s)
 	}
 	err := c.pipeline(ctx, "fill", fills)
@@ -502,7 +502,7 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 			if !inL2 {
 				s.token = c.s.tick()
 			}
-			c.keep(s.hash, s.f, c.record(s.f.it, &s.p, s.token, inL2), &b.o)
+			c.keep(s.hash, s.f, c.record(s.f.it, s.p, s.token, inL2), &b.o)
 		}
 		b.land(s, s.f.it, s.f.err)
 	}

@@ -121,11 +121,11 @@ func (c *Cache[K, V]) loadMany(ctx context.Context, began time.Time, ask []seat[
 	if err != nil {
 		return fail(err)
 	}
-	seats := make([]*seat[K, V], 0, len(ask))
-	var own []*seat[K, V]
+	seats, own := make([]*seat[K, V], 0, len(ask)), make([]*seat[K, V], 0, len(ask))
+	flights := rooms[K, V](len(ask))
 	for i := range ask {
 		s := &ask[i]
-		if c.sit(ctx, s, b.room(), b.group, true, share) {
+		if c.sit(ctx, s, &flights[i], b.group, true, share) {
 			continue
 		}
 		seats = append(seats, s)
@@ -170,6 +170,7 @@ func (c *Cache[K, V]) renewMany(ctx context.Context, due []seat[K, V], load Bulk
 		return
 	}
 	var own []*seat[K, V]
+	flights := rooms[K, V](len(due))
 	for i := range due {
 		s := &due[i]
 		s.unwanted, s.suspect = s.suspect.version, nil
@@ -177,7 +178,7 @@ func (c *Cache[K, V]) renewMany(ctx context.Context, due []seat[K, V], load Bulk
 		st.mu.Lock()
 		busy := (*c.flights[s.hash%stripeCount].of(true))[s.key] != nil
 		st.mu.Unlock()
-		if busy || c.sit(ctx, s, b.room(), b.group, true, true) {
+		if busy || c.sit(ctx, s, &flights[i], b.group, true, true) {
 			continue
 		}
 		if s.joined { // by a hair

@@ -1,7 +1,9 @@
 package tiered_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -481,4 +483,30 @@ func TestAClosedStoreSaysSo(t *testing.T) {
 		t.Errorf("invalidate: %v", err)
 	}
 	must(t, s.Close(context.Background()))
+}
+
+// Texts that JSON writes as they are take a short way; all others must come
+// out as encoding/json has them, whoever wrote them.
+func TestTextsAreTheSameJSONOnTheShortWay(t *testing.T) {
+	texts := []string{"", "a", "plain text of more than eight bytes", "ü", "日本語の文字", "\x00", "tab\t", "line\u2028", "\xff\xfe", "del\x7f"}
+	for c := range 256 {
+		for _, before := range []int{0, 3, 7, 8, 12} {
+			texts = append(texts, strings.Repeat("x", before)+string([]byte{byte(c)})+"yyyyyyyyy")
+		}
+	}
+	for _, text := range texts {
+		want, err := json.Marshal(text)
+		must(t, err)
+		got, err := tiered.JSON.Marshal(text)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%q: got %s, %v; want %s", text, got, err, want)
+		}
+		for _, data := range []string{string(want), `"` + text + `"`, ` "` + text + `"`, `"` + text + `" `, `"` + text, `"`} {
+			var plain, short string
+			perr, serr := json.Unmarshal([]byte(data), &plain), tiered.JSON.Unmarshal([]byte(data), &short)
+			if (perr == nil) != (serr == nil) || perr == nil && plain != short {
+				t.Errorf("%s: got %q, %v; want %q, %v", data, short, serr, plain, perr)
+			}
+		}
+	}
 }

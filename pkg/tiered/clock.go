@@ -89,6 +89,8 @@ func (t *timeSource) stop() { t.stopped.Store(true) }
 
 // micros is the wall clock as it was at the start, moved on by the monotonic
 // clock: a step of the system's clock does not move it.
-func (t *timeSource) micros() int64 {
-	return t.base.UnixMicro() + t.nanos()/int64(time.Microsecond)
+func (t *timeSource) micros() int64 { return t.microsAt(t.nanos()) }
+
+func (t *timeSource) microsAt(nanos int64) int64 {
+	return t.base.UnixMicro() + nanos/int64(time.Microsecond)
 }

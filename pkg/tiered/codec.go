@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -29,9 +31,45 @@ var (
 
 type jsonCodec struct{}
 
-func (jsonCodec) ID() uint8                          { return 1 }
-func (jsonCodec) Marshal(v any) ([]byte, error)      { return json.Marshal(v) }
-func (jsonCodec) Unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+func (jsonCodec) ID() uint8 { return 1 }
+
+func (jsonCodec) Marshal(v any) ([]byte, error) {
+	if s, ok := v.(string); ok && isPlain(s) && !strings.ContainsAny(s, "<>&") { // which json escapes
+		return append(append(append(make([]byte, 0, len(s)+2), '"'), s...), '"'), nil
+	}
+	return json.Marshal(v)
+}
+
+func (jsonCodec) Unmarshal(data []byte, v any) error {
+	if s, ok := v.(*string); ok && len(data) >= 2 && data[0] == '"' && data[len(data)-1] == '"' {
+		if text := data[1 : len(data)-1]; isPlain(text) {
+			*s = string(text)
+			return nil
+		}
+	}
+	return json.Unmarshal(data, v)
+}
+
+// isPlain reports whether a text is the same in a JSON string: ASCII without
+// control characters, quotes and backslashes. It looks at eight bytes at once
+// (Anderson, Bit Twiddling Hacks, "Determine if a word has a byte less than n").
+func isPlain[T string | []byte](text T) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		w := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
+		quote, slash := w^'"'*ones, w^'\\'*ones
+		if (w|(w-' '*ones)&^w|(quote-ones)&^quote|(slash-ones)&^slash)&highs != 0 {
+			return false
+		}
+	}
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
 
 type msgpackCodec struct{}
 

@@ -168,54 +168,63 @@ func parseHeader(b []byte) (wireHeader, error) {
 // length, plus the checked length of its unpacked value, and the result does
 // not share memory with b unless the value was not compressed.
 func parseEntry(b []byte, key uint64) (*wireEntry, error) {
-	h, err := parseHeader(b)
-	if err != nil {
+	e := &wireEntry{}
+	if err := e.parse(b, key); err != nil {
 		return nil, err
 	}
+	return e, nil
+}
+
+// parse is parseEntry into an entry that is zero. After an error it is of no use.
+func (e *wireEntry) parse(b []byte, key uint64) error {
+	h, err := parseHeader(b)
+	if err != nil {
+		return err
+	}
 	if crc32.Checksum(b[40:], castagnoli) != h.sum {
-		return nil, errCorrupt
+		return errCorrupt
 	}
 	if h.key != key {
-		return nil, errForeign
+		return errForeign
 	}
-	e := &wireEntry{wireHeader: h}
+	e.wireHeader = h
 	if h.tombstone() {
 		if len(b) != headerLen {
-			return nil, errCorrupt
+			return errCorrupt
 		}
-		return e, nil
+		return nil
 	}
 	r := reader{b: b[headerLen:]}
 	e.readTags(&r)
 	if (len(e.tags) > 0) != (h.flags&flagTags != 0) {
-		return nil, errCorrupt
+		return errCorrupt
 	}
 	if h.flags&flagETag != 0 {
 		e.etag = string(r.bytes(r.length(maxETag)))
 		if e.etag == "" {
-			return nil, errCorrupt
+			return errCorrupt
 		}
 	}
 	size := r.length(maxRaw)
 	if r.bad {
-		return nil, errCorrupt
+		return errCorrupt
 	}
 	switch payload := r.b; {
 	case h.negative():
 		if size != 0 || len(payload) != 0 {
-			return nil, errCorrupt
+			return errCorrupt
 		}
 	case h.compressor == NoCompression:
 		if len(payload) != size {
-			return nil, errCorrupt
+			return errCorrupt
 		}
 		e.raw = payload
 	default:
 		if e.raw, err = h.compressor.decompress(payload, size); err != nil {
-			return nil, errCorrupt
+			return errCorrupt
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // reader takes fields off the front of b. After a field that is not there, or

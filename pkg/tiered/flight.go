@@ -25,26 +25,27 @@ func (f *flights[K, V]) of(loads bool) *map[K]*flight[K, V] {
 
 // flight is one read of Redis, or one load, and those who wait for it.
 type flight[K Key, V any] struct {
-	done    chan struct{} // closed when it and err are set
-	cancel  context.CancelFunc
-	waiters int    // stripe's lock
-	spoilt  uint64 // stripe's lock: if not 0 nobody joins, and what is older is not stored
-	unsure  bool   // set before done: see join
+	done    chan struct{}      // closed when it and err are set
+	cancel  context.CancelFunc // nil if it has a group: see quit
+	waiters int                // stripe's lock
+	spoilt  uint64             // stripe's lock: if not 0 nobody joins, and what is older is not stored
 	tagGen  uint64
 	refs    atomic.Pointer[placement] // once taken
 	lease   uint64                    // the token, while it is to be given back; flight's goroutine only
 	stale   atomic.Pointer[record]    // what may be served instead, once confirmed
 	began   time.Time
+	unsure  bool        // set before done: see join
 	shut    bool        // stripe's lock: nobody joins
 	landed  bool        // stripe's lock
 	doubted bool        // stripe's lock: somebody, perhaps this process, has changed the key in Redis
 	filled  bool        // Redis has stored what it brings; flight's goroutine only
-	prior   *item[K, V] // what a refresh replaces; flight's goroutine only
 	early   bool        // it renews what is fresh still; flight's goroutine only
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
+	urgent  bool        // stripe's lock: see hurry
+	left    atomic.Bool // its group
+	prior   *item[K, V] // what a refresh replaces; flight's goroutine only
 	reaper  *time.Timer // stripe's lock
 	group   *group      // of flights that a bulk call started together; else nil
-	urgent  bool        // stripe's lock: see hurry
 	urge    func()      // stripe's lock
 	it      *item[K, V]
 	err     error
@@ -231,7 +232,16 @@ func (c *Cache[K, V]) abandon(h uint64, key K, f *flight[K, V], loads bool) {
 	if m := *c.flights[h%stripeCount].of(loads); m[key] == f {
 		delete(m, key)
 	}
-	f.cancel()
+	f.quit()
+}
+
+// quit ends the work on a flight, or this flight's part in its group's.
+func (f *flight[K, V]) quit() {
+	if f.group == nil {
+		f.cancel()
+	} else if !f.left.Swap(true) {
+		f.group.leave()
+	}
 }
 
 // start begins a flight in a goroutine of its own, so that nobody's leaving
@@ -242,6 +252,7 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, ru
 	unhook := c.s.onEnd(cancel)
 	f := c.newFlight(cancel)
 	go func() {
+		growStack(0)
 		defer c.s.loads.Done()
 		defer cancel()
 		defer unhook()
@@ -256,6 +267,15 @@ func (c *Cache[K, V]) start(ctx context.Context, h uint64, key K, loads bool, ru
 		f.it, f.err = run(fctx, f)
 	}()
 	return f
+}
+
+// growStack has a new goroutine's stack grow at once to what a round trip needs,
+// rather than be copied three times on the way there.
+//
+//go:noinline
+func growStack(at uint8) byte {
+	var room [10 << 10]byte
+	return room[at]
 }
 
 func (c *Cache[K, V]) newFlight(cancel context.CancelFunc) *flight[K, V] {

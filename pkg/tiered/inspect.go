@@ -264,8 +264,8 @@ func (c *Cache[K, V]) inspectL2(ctx context.Context, skey string, floor uint64) 
 		e.Soft, e.Hard, e.Compression = &soft, &hard, hd.compressor.String()
 	}
 	now := c.s.l2.now()
-	entry, reason := c.accept(seen.data, full, uint64(now+dayMicros))
-	if reason != "" {
+	entry := &wireEntry{}
+	if reason := c.accept(entry, seen.data, full, uint64(now+dayMicros)); reason != "" {
 		e.Corrupt, e.Why = reason, "of no use: "+string(reason)
 		return e, held, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 )
 
 // outbox holds the writes of [Async] that Redis has not been told of yet: the
@@ -17,6 +18,7 @@ type outbox struct {
 	bytes int                 // of those queued or on their way
 	shut  bool
 	kick  chan struct{}
+	size  atomic.Int64 // of keys; read without the lock
 }
 
 type outKey struct{ ns, key string }
@@ -67,6 +69,7 @@ func (b *outbox) post(p *posting) (ahead *posting, ok bool) {
 	}
 	p.done = make(chan struct{})
 	b.keys[p.at] = p
+	b.size.Store(int64(len(b.keys)))
 	b.queue = append(b.queue, p)
 	select {
 	case b.kick <- struct{}{}:
@@ -96,11 +99,15 @@ func (b *outbox) settled(p *posting) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.keys, p.at)
+	b.size.Store(int64(len(b.keys)))
 	b.bytes -= p.size
 	close(p.done)
 }
 
 func (b *outbox) of(ns, key string) *posting {
+	if b.idle() {
+		return nil
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.keys[outKey{ns, key}]
@@ -108,6 +115,9 @@ func (b *outbox) of(ns, key string) *posting {
 
 // floor is the version of the key's queued write, 0 if there is none.
 func (b *outbox) floor(ns, key string) uint64 {
+	if b.idle() {
+		return 0
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p := b.keys[outKey{ns, key}]; p != nil {
@@ -150,11 +160,7 @@ func (c *Cache[K, V]) allSent(ctx context.Context, keys []K) error {
 	return nil
 }
 
-func (b *outbox) idle() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.keys) == 0
-}
+func (b *outbox) idle() bool { return b.size.Load() == 0 }
 
 // drained waits until all that is queued now has been settled.
 func (b *outbox) drained(ctx context.Context) error {

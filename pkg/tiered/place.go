@@ -137,15 +137,22 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 	return appendEntry(make([]byte, 0, headerLen+len(raw)+64), &e, c.compress, c.minSize)
 }
 
-// record builds what memory keeps: the record and a copy of the item, in one
-// allocation, for a hit reads both.
+// holding is what memory keeps: a record and its item in one allocation, for a
+// hit reads both.
+type holding[K Key, V any] struct {
+	item[K, V]
+	record
+}
+
+// record builds a holding of a copy of the item.
 func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 bool) *record {
-	kept := &struct {
-		item[K, V]
-		record
-	}{item: *it}
-	r := &kept.record
-	r.item, r.inL2 = &kept.item, inL2
+	return c.hold(&holding[K, V]{item: *it}, p, version, inL2)
+}
+
+// hold makes the record of a new holding, which has its item.
+func (c *Cache[K, V]) hold(kept *holding[K, V], p *placement, version uint64, inL2 bool) *record {
+	it, r := &kept.item, &kept.record
+	r.item, r.inL2 = it, inL2
 	r.version, r.ns, r.tags = version, p.ns, p.tags
 	r.expires, r.soft, r.hard = p.local, p.soft, p.hard
 	r.epoch.Store(p.epoch)
@@ -157,7 +164,7 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 	case c.flat >= 0:
 		r.cost = c.flat
 	default:
-		r.cost = estimateAt(&kept.value)
+		r.cost = estimateAt(&it.value)
 	}
 	r.cost += recordCost
 	return r

@@ -91,8 +91,11 @@ func (c *Cache[K, V]) dropSuspect(h uint64, r *record) {
 // version is of no use. Whatever is wrong with an entry, it is a miss. One that
 // is past its TTL has no item, but a record if it may be served stale.
 func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, epoch uint64) (it *item[K, V], r *record, unwanted uint64) {
-	var u unchecked
-	if unwanted = c.examine(&u, full, skey, b, o, epoch); u.e == nil {
+	if len(b) == 0 {
+		return nil, nil, 0
+	}
+	u := unchecked{at: c.s.instant()}
+	if unwanted = c.examine(&u, full, skey, b, o, epoch); !u.sound {
 		return nil, nil, unwanted
 	}
 	cells := make([]*tagCell, 1, 1+len(u.p.tags))
@@ -108,10 +111,11 @@ func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []
 
 // unchecked is an entry that is sound, and whose tags are to be checked.
 type unchecked struct {
-	e    *wireEntry // nil if the entry is of no use
-	p    placement
-	left int64 // µs of its TTL
-	now  int64 // µs of Redis's clock
+	e     wireEntry
+	sound bool // if not the entry is of no use
+	p     placement
+	left  int64 // µs of its TTL
+	at    instant
 }
 
 // examine decides what an entry alone tells.
@@ -120,9 +124,8 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 		return 0
 	}
 	unwanted = min(peekVersion(b), maxVersion)
-	now := c.s.l2.now()
-	e, reason := c.accept(b, full, uint64(now+dayMicros))
-	if reason != "" {
+	now, e := u.at.redis, &u.e
+	if reason := c.accept(e, b, full, uint64(now+dayMicros)); reason != "" {
 		c.refuse(skey, unwanted, reason)
 		return unwanted
 	}
@@ -136,7 +139,7 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 	if left+int64(keep/time.Microsecond) <= 0 || left <= 0 && e.negative() {
 		return unwanted
 	}
-	u.e, u.left, u.now = e, left, now
+	u.sound, u.left = true, left
 	u.p = placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1, grace: grace}
 	if len(e.tags) > 0 {
 		u.p.tags = make([]tagRef, len(e.tags))
@@ -149,16 +152,17 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 
 // conclude decides what remains, once the tags are as current as they can be.
 func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig, version uint64) (it *item[K, V], r *record, unwanted uint64) {
-	e, p := u.e, &u.p
-	if !c.agrees(p.ns, u.now) {
+	e, p := &u.e, &u.p
+	if !c.agrees(p.ns, u.at.redis) {
 		return nil, nil, version
 	}
 	for _, ref := range p.tags {
-		if !c.agrees(ref, u.now) {
+		if !c.agrees(ref, u.at.redis) {
 			return nil, nil, version
 		}
 	}
-	it = &item[K, V]{key: key, missing: e.negative(), etag: e.etag}
+	kept := &holding[K, V]{item: item[K, V]{key: key, missing: e.negative(), etag: e.etag}}
+	it = &kept.item
 	if !it.missing {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
 			c.refuse(skey, version, CorruptValue)
@@ -166,10 +170,10 @@ func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig,
 		}
 	}
 	ttl := time.Duration(u.left) * time.Microsecond
-	mono := c.s.time.nanos()
+	mono := u.at.mono // its life is not longer for what has been asked since
 	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+p.grace)
 	p.refresh = o.refreshAt(p.soft, time.Duration(e.soft-int64(e.version))*time.Microsecond, time.Duration(e.cost)*time.Microsecond)
-	r = c.record(it, p, e.version, true)
+	r = c.hold(kept, p, e.version, true)
 	if u.left <= 0 {
 		return nil, r, version
 	}
@@ -185,24 +189,24 @@ func (c *Cache[K, V]) agrees(ref tagRef, now int64) bool {
 	return ref.valid()
 }
 
-// accept parses an entry of this cache, or says why it is none.
-func (c *Cache[K, V]) accept(b []byte, full string, future uint64) (*wireEntry, CorruptReason) {
-	e, err := parseEntry(b, keyHash(full))
+// accept parses an entry of this cache into e, or says why it is none.
+func (c *Cache[K, V]) accept(e *wireEntry, b []byte, full string, future uint64) CorruptReason {
+	err := e.parse(b, keyHash(full))
 	switch {
 	case errors.Is(err, errForeign):
-		return nil, CorruptForeign
+		return CorruptForeign
 	case err != nil:
-		return nil, CorruptDamaged
+		return CorruptDamaged
 	case e.version > future:
-		return nil, CorruptFuture
+		return CorruptFuture
 	case e.tombstone():
-		return e, ""
+		return ""
 	case e.schema != c.schema:
-		return nil, CorruptSchema
+		return CorruptSchema
 	case e.codec != c.codec.ID() && !e.negative():
-		return nil, CorruptCodec
+		return CorruptCodec
 	}
-	return e, ""
+	return ""
 }
 
 const dayMicros = int64(24 * time.Hour / time.Microsecond)

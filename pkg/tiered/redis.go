@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
@@ -45,6 +46,26 @@ func (r *remote) dataKey(ns, key string) string {
 	return r.prefix + ":{" + ns + ":" + escape(key) + "}"
 }
 
+// dataKeys makes data keys of the keys, in one piece of memory.
+func (r *remote) dataKeys(ns string, keys []string) {
+	size := 0
+	for _, key := range keys {
+		size += len(r.prefix) + len(ns) + len(key) + 4
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i, key := range keys {
+		start := b.Len()
+		b.WriteString(r.prefix)
+		b.WriteString(":{")
+		b.WriteString(ns)
+		b.WriteByte(':')
+		b.WriteString(escape(key))
+		b.WriteByte('}')
+		keys[i] = b.String()[start:]
+	}
+}
+
 func (r *remote) leaseKey(ns, key string) string {
 	return r.prefix + ":l:{" + ns + ":" + escape(key) + "}"
 }
@@ -64,6 +85,17 @@ func escape(key string) string {
 
 // now is Redis's clock as far as it is known here.
 func (r *remote) now() int64 { return r.micros() + r.offset.Load() }
+
+// instant is one moment by the two clocks that an entry's life is measured by.
+type instant struct {
+	mono  int64 // nanos of the store's clock
+	redis int64 // µs of Redis's
+}
+
+func (s *Store) instant() instant {
+	mono := s.time.nanos()
+	return instant{mono: mono, redis: s.time.microsAt(mono) + s.l2.offset.Load()}
+}
 
 func (r *remote) available() bool { return !r.breaker.open() }
 
@@ -119,7 +151,7 @@ func (r *remote) getMany(ctx context.Context, keys []string) ([][]byte, error) {
 			err := one.Process(ctx, cmd)
 			if err == nil {
 				for i, v := range cmd.Val() {
-					entries[i] = []byte(v)
+					entries[i] = owned(v)
 				}
 				return nil
 			}
@@ -146,6 +178,9 @@ func (r *remote) getMany(ctx context.Context, keys []string) ([][]byte, error) {
 	})
 	return entries, err
 }
+
+// owned is the bytes of a string that nobody else has, such as a reply's.
+func owned(s string) []byte { return unsafe.Slice(unsafe.StringData(s), len(s)) } //nolint:gosec // see above
 
 // header returns the first bytes of an entry, or nil.
 func (r *remote) header(ctx context.Context, key string) (b []byte, err error) {

@@ -42,6 +42,10 @@ func allValid(refs []tagRef) bool {
 
 func (c *tagCell) ref() tagRef { return tagRef{cell: c, version: c.version.Load()} }
 
+// isCurrent reports whether the version was read in the store's epoch, 0 if it
+// hears nothing.
+func (c *tagCell) isCurrent(epoch uint64) bool { return epoch != 0 && c.epoch.Load() == epoch }
+
 // raise moves the version up to v, which is real.
 func (c *tagCell) raise(v uint64) {
 	atomicMax(&c.known, v)

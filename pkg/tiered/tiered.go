@@ -345,7 +345,7 @@ func (s *Store) current(ctx context.Context, cells []*tagCell) error {
 	epoch := s.coherent()
 	var old []*tagCell
 	for _, c := range cells {
-		if epoch == 0 || c.epoch.Load() != epoch {
+		if !c.isCurrent(epoch) {
 			old = append(old, c)
 		}
 	}

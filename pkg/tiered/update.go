@@ -172,9 +172,9 @@ func (c *Cache[K, V]) readForUpdate(ctx context.Context, full, skey string, key 
 
 	fresh := *o
 	fresh.failSafe = 0
-	var was unchecked
+	was := unchecked{at: c.s.instant()}
 	unwanted := c.examine(&was, full, skey, []byte(s), &fresh, epoch)
-	if was.e == nil {
+	if !was.sound {
 		return nil, p, header, nil
 	}
 	var unread []*tagCell

@@ -19,19 +19,25 @@ type subject struct {
 type result struct {
 	name      string
 	wall, cpu float64 // ns
+	server    float64 // ns of a server's processor; a mean, for its clock may be coarse
 	bytes     float64 // of heap that it allocates
 	// ratio is of the processor time to that of the base in the same round, so
 	// that what slows both cancels out. spread is half the distance of its
 	// quartiles, as a share of it.
 	ratio, spread float64
+	// elapsed and its spread are the same of the time on the clock.
+	elapsed, elapsedSpread float64
 }
 
 // rounds lets the subjects take turns, in another order each round, and
 // compares them to the base. Each turn is of so many operations that it takes
 // about turn. The garbage collector does not run in a turn: what it would cost
 // depends on the heaps of all the others. The bytes an operation allocates are
-// measured beside.
-func rounds(count int, turn time.Duration, subjects []subject, base string) []result {
+// measured beside. The meter, if there is one, is a server's processor time.
+func rounds(count int, turn time.Duration, subjects []subject, base string, meter func() time.Duration) []result {
+	if meter == nil {
+		meter = func() time.Duration { return 0 }
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	ops := make([]int, len(subjects))
 	for i, s := range subjects { // also warms up
@@ -48,6 +54,7 @@ func rounds(count int, turn time.Duration, subjects []subject, base string) []re
 	}
 	to := max(slices.IndexFunc(subjects, func(s subject) bool { return s.name == base }), 0)
 	walls, cpus, bytes := make([][]float64, len(subjects)), make([][]float64, len(subjects)), make([][]float64, len(subjects))
+	served, done := make([]time.Duration, len(subjects)), make([]int, len(subjects))
 	order := make([]int, len(subjects))
 	for i := range order {
 		order[i] = i
@@ -58,11 +65,13 @@ func rounds(count int, turn time.Duration, subjects []subject, base string) []re
 		}
 		for _, i := range order {
 			n := float64(ops[i])
-			allocated := allocatedBytes()
+			allocated, busy := allocatedBytes(), meter()
 			before, began := processor(), time.Now()
 			subjects[i].run(ops[i])
 			walls[i] = append(walls[i], float64(time.Since(began))/n)
 			cpus[i] = append(cpus[i], float64(processor()-before)/n)
+			served[i] += meter() - busy
+			done[i] += ops[i]
 			bytes[i] = append(bytes[i], float64(allocatedBytes()-allocated)/n)
 		}
 		// Whoever came before leaves its lines in the processor's caches.
@@ -75,17 +84,24 @@ func rounds(count int, turn time.Duration, subjects []subject, base string) []re
 	}
 	results := make([]result, len(subjects))
 	for i, s := range subjects {
-		ratios := make([]float64, count)
-		for r := range ratios {
-			ratios[r] = cpus[i][r] / max(cpus[to][r], 1e-3)
-		}
-		mid := quantile(ratios, 0.5)
-		results[i] = result{
-			name: s.name, wall: quantile(walls[i], 0.5), cpu: quantile(cpus[i], 0.5), bytes: quantile(bytes[i], 0.5),
-			ratio: mid, spread: (quantile(ratios, 0.75) - quantile(ratios, 0.25)) / 2 / cmp.Or(mid, 1),
-		}
+		r := result{name: s.name, wall: quantile(walls[i], 0.5), cpu: quantile(cpus[i], 0.5), bytes: quantile(bytes[i], 0.5),
+			server: float64(served[i]) / float64(max(done[i], 1))}
+		r.ratio, r.spread = compare(cpus[i], cpus[to])
+		r.elapsed, r.elapsedSpread = compare(walls[i], walls[to])
+		results[i] = r
 	}
 	return results
+}
+
+// compare is the median of the rounds' ratios, and half the distance of their
+// quartiles as a share of it.
+func compare(times, base []float64) (ratio, spread float64) {
+	ratios := make([]float64, len(times))
+	for r := range ratios {
+		ratios[r] = times[r] / max(base[r], 1e-3)
+	}
+	mid := quantile(ratios, 0.5)
+	return mid, (quantile(ratios, 0.75) - quantile(ratios, 0.25)) / 2 / cmp.Or(mid, 1)
 }
 
 // collectEach is the rounds between two collections, which take longer than a

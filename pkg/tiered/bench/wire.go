@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -23,6 +25,8 @@ type wire struct {
 	bare   *redis.Client
 	aside  rueidis.Client
 	store  *tiered.Store
+
+	listener *redis.PubSub
 }
 
 func openWire() (*wire, error) {
@@ -45,10 +49,18 @@ func openWire() (*wire, error) {
 		w.close()
 		return nil, fmt.Errorf("bench tiered: %w", err)
 	}
+	w.listener = w.bare.Subscribe(context.Background(), heard)
+	go func(messages <-chan *redis.Message) {
+		for range messages { // until it is closed
+		}
+	}(w.listener.Channel())
 	return w, nil
 }
 
 func (w *wire) close() {
+	if w.listener != nil {
+		_ = w.listener.Close()
+	}
 	if w.store != nil {
 		closeStore(w.store)
 	}
@@ -112,6 +124,12 @@ func (w *wire) missSubjects(value string) []subject {
 			_ = w.bare.Get(ctx, k).Err()
 			_ = w.bare.Set(ctx, k, value, ttl).Err()
 		})},
+		{"a script of GET alone", each(func() { _ = onlyGet.Run(ctx, w.bare, []string{key()}).Err() })},
+		{"two scripts of GET alone", each(func() {
+			k := key()
+			_ = onlyGet.Run(ctx, w.bare, []string{k}).Err()
+			_ = onlyGet.Run(ctx, w.bare, []string{k}).Err()
+		})},
 		{"**tiered** Get, absent", each(func() { _, _ = c.Get(ctx, key()) })},
 		{"**tiered** GetOrLoad: lease alone, load not stored", each(func() {
 			_, _ = leased.GetOrLoad(ctx, key(), func(_ context.Context, _ string, l *tiered.Load[string]) (string, error) {
@@ -131,6 +149,17 @@ func (w *wire) missSubjects(value string) []subject {
 	}
 }
 
+// What a server charges for a script, whatever it is for.
+var (
+	onlyGet    = redis.NewScript(`return redis.call('GET', KEYS[1])`)
+	onlyMGet   = redis.NewScript(`return redis.call('MGET', unpack(KEYS))`)
+	onlySet    = redis.NewScript(`return redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])`)
+	setAndTell = redis.NewScript(`redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) return redis.call('PUBLISH', ARGV[3], KEYS[1])`)
+)
+
+// heard is a channel that somebody listens to, as somebody does to tiered's.
+const heard = "heard"
+
 func (w *wire) setSubjects(value string) []subject {
 	ctx := context.Background()
 	c := w.cache("set" + strconv.Itoa(len(value)))
@@ -141,6 +170,16 @@ func (w *wire) setSubjects(value string) []subject {
 			p.Set(ctx, "bare", value, ttl)
 			p.Publish(ctx, "bench", "bare")
 			_, _ = p.Exec(ctx)
+		})},
+		{"the same, with one subscriber", each(func() {
+			p := w.bare.Pipeline()
+			p.Set(ctx, "bare", value, ttl)
+			p.Publish(ctx, heard, "bare")
+			_, _ = p.Exec(ctx)
+		})},
+		{"a script of SET alone", each(func() { _ = onlySet.Run(ctx, w.bare, []string{"bare"}, value, ttl.Milliseconds()).Err() })},
+		{"a script of SET and PUBLISH, one subscriber", each(func() {
+			_ = setAndTell.Run(ctx, w.bare, []string{"bare"}, value, ttl.Milliseconds(), heard).Err()
 		})},
 		{"**tiered** Set", each(func() { _ = c.Set(ctx, "k", value) })},
 		{"**tiered** Delete", each(func() { _ = c.Delete(ctx, "k") })},
@@ -158,8 +197,29 @@ func (w *wire) bulkSubjects(value string) []subject {
 		_ = w.bare.Set(ctx, bare[i], value, ttl).Err()
 	}
 	_ = c.SetMany(ctx, values)
+	stored, coded := make([]string, len(own)), make([]string, len(own))
+	for i, k := range own {
+		stored[i], coded[i] = "tc:{bulk:"+k+"}", "json"+k
+		b, _ := json.Marshal(value) // a string can be encoded
+		_ = w.bare.Set(ctx, coded[i], b, ttl).Err()
+	}
+	load := func(context.Context, []string) (map[string]string, error) {
+		return nil, errors.New("they are in redis")
+	}
 	return []subject{
 		{"MGET of 100", each(func() { _ = w.bare.MGet(ctx, bare...).Err() })},
+		{"MGET of 100, of as many bytes as tiered's entries", each(func() { _ = w.bare.MGet(ctx, stored...).Err() })},
+		{"MGET of 100, decoded into a map by hand", each(func() {
+			found := make(map[string]string, len(bare))
+			for i, v := range w.bare.MGet(ctx, coded...).Val() {
+				var text string
+				s, _ := v.(string)
+				if json.Unmarshal([]byte(s), &text) == nil {
+					found[own[i]] = text
+				}
+			}
+		})},
+		{"a script of MGET alone", each(func() { _ = onlyMGet.Run(ctx, w.bare, bare).Err() })},
 		{"pipeline of 100 GET", each(func() {
 			p := w.bare.Pipeline()
 			for _, k := range bare {
@@ -168,6 +228,7 @@ func (w *wire) bulkSubjects(value string) []subject {
 			_, _ = p.Exec(ctx)
 		})},
 		{"**tiered** GetMany of 100, from Redis", each(func() { _, _ = c.GetMany(ctx, own, tiered.SkipL1()) })},
+		{"**tiered** GetOrLoadMany of 100, from Redis", each(func() { _, _ = c.GetOrLoadMany(ctx, own, load, tiered.SkipL1()) })},
 		{"**tiered** GetMany of 100, from memory", each(func() { _, _ = c.GetMany(ctx, own) })},
 		{"100 GET, one by one", each(func() {
 			for _, k := range bare {

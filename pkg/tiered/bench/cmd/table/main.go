@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered/bench"
@@ -16,6 +18,8 @@ func main() {
 	turn := flag.Duration("turn", 0, "how long a turn is (default 25ms)")
 	keys := flag.Int("keys", 0, "keys of the hit tables (default 16384, then 1048576)")
 	only := flag.String("only", "", "some of "+strings.Join(bench.Parts, ",")+" (default all)")
+	rows := flag.String("rows", "", "only rows that match this expression, and the first of each table")
+	profile := flag.String("cpuprofile", "", "write a profile of the processor time to this file")
 	flag.Parse()
 	size := bench.Full()
 	if *smoke {
@@ -33,8 +37,31 @@ func main() {
 	if *only != "" {
 		size.Only = strings.Split(*only, ",")
 	}
-	if err := bench.Write(os.Stdout, size); err != nil {
+	if err := run(size, *rows, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func run(size bench.Size, rows, profile string) error {
+	if rows != "" {
+		var err error
+		if size.Rows, err = regexp.Compile(rows); err != nil {
+			return fmt.Errorf("-rows: %w", err)
+		}
+	}
+	if profile != "" {
+		f, err := os.Create(profile)
+		if err != nil {
+			return fmt.Errorf("-cpuprofile: %w", err)
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return fmt.Errorf("-cpuprofile: %w", err)
+		}
+		defer func() {
+			pprof.StopCPUProfile()
+			_ = f.Close() // what it says then is not worth the tables
+		}()
+	}
+	return bench.Write(os.Stdout, size)
 }
