@@ -1,7 +1,7 @@
 # The commands of Crewbeat. The work is done by scripts/; each says what it
 # needs and does no more than has changed.
 .DEFAULT_GOAL := help
-.PHONY: help run build test mutants e2e screens lint image cluster clean
+.PHONY: help run build test fuzz mutants e2e screens lint image cluster clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ build: ## build the page and bin/crewbeat
 
 test: ## run every test that needs no cluster; one step: make test STEPS=web
 	@scripts/test.sh $(STEPS)
+
+fuzz: ## every fuzz test for half a minute; longer: make fuzz FUZZ=600
+	@scripts/fuzz.sh $(FUZZ)
 
 mutants: ## make bugs of one line in pkg/tiered that its tests must find
 	@cd pkg/tiered && GOWORK=off go test -count=1 -tags mutation -run Mutation -timeout 60m .

@@ -4,7 +4,7 @@
 # With TALLY set, the results go to that file and the caller sums them up.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-all=(modules charts go web processes browser)
+all=(modules charts go fuzz web processes browser)
 if [[ ${1:-} == --list ]]; then (IFS=,; echo "${all[*]}"); exit; fi
 steps=("$@")
 ((${#steps[@]})) || steps=("${all[@]}")
@@ -45,6 +45,9 @@ charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go;
 # time.
 go_tests() { go test -race -json -timeout 15m ./pkg/tiered/... ./services/... | tally -name go go; }
 
+# Each for half a minute, on its own processor.
+fuzz() { tally -name fuzz run scripts/fuzz.sh; }
+
 web() {
   web_ready
   vitest web test
@@ -71,7 +74,7 @@ browser() {
 
 for s in "${steps[@]}"; do
   case $s in
-    modules | charts | web | processes | browser) step "$s" "$s" ;;
+    modules | charts | fuzz | web | processes | browser) step "$s" "$s" ;;
     go) step go go_tests ;;
     *) die "test.sh: there is no step $s; there are: ${all[*]}" ;;
   esac

@@ -267,3 +267,12 @@ func (l *ledger) Has(event string) bool { _, ok := l.once[event]; return ok }
 
 // As returns w in the place of another event of another branch.
 func (w wire) As(other Wire) Wire { w.id, w.prev = other.id, other.prev; return w }
+
+// ParseMessage reads a live message as it comes from Redis.
+func ParseMessage(b []byte) (Message, error) {
+	w, err := parseWire(b)
+	if err != nil {
+		return Message{}, err
+	}
+	return w.message()
+}

@@ -117,3 +117,33 @@ func TestWithRedisAwayNobodyGetsIn(t *testing.T) {
 		t.Errorf("issue: %v", err)
 	}
 }
+
+// FuzzTicket shows anything as a ticket: only the one that was issued is good,
+// and that once.
+func FuzzTicket(f *testing.F) {
+	for _, seed := range []string{"", "a", strings.Repeat("a", 43), strings.Repeat("a", 44), strings.Repeat("é", 21) + "a", "rt:t:{x}", strings.Repeat("\x00", 43), strings.Repeat("_", 43)} {
+		f.Add(seed, byte(0), byte(1))
+	}
+	tickets := ticket.New(nil, nil)
+	f.Fuzz(func(t *testing.T, made string, at, change byte) {
+		if got, err := tickets.Redeem(t.Context(), made); !errors.Is(err, ticket.ErrUnknown) {
+			t.Fatalf("%q is good for %q: %v", made, got, err)
+		}
+		good, err := tickets.Issue(t.Context(), "a session")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change != 0 {
+			near := []byte(good)
+			near[int(at)%len(near)] ^= change
+			if got, err := tickets.Redeem(t.Context(), string(near)); !errors.Is(err, ticket.ErrUnknown) {
+				t.Fatalf("%q is as good as %q, for %q: %v", near, good, got, err)
+			}
+		}
+		for i, want := range []error{nil, ticket.ErrUnknown} {
+			if got, err := tickets.Redeem(t.Context(), good); !errors.Is(err, want) || err == nil && got != "a session" {
+				t.Fatalf("the %d. use of %q: %q, %v", i+1, good, got, err)
+			}
+		}
+	})
+}
