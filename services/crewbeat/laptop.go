@@ -143,7 +143,11 @@ func (lap *laptop) open(ctx context.Context, s *stack) (http.Handler, error) {
 		return nil, err
 	}
 	s.drain = rt.Drain
+	traces, err := s.tracesHandler()
+	if err != nil {
+		return nil, err
+	}
 	return routes{
-		api: a.Handler(), realtime: rt.Handler(), traces: s.tracesHandler(), metrics: s.telemetry.MetricsHandler(), page: site,
+		api: a.Handler(), realtime: rt.Handler(), traces: traces, metrics: s.telemetry.MetricsHandler(), page: site,
 	}.handler(s.probes), nil
 }

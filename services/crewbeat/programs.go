@@ -8,12 +8,10 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"strings"
 
 	"github.com/crewbeat/crewbeat/services/api"
 	"github.com/crewbeat/crewbeat/services/crewbeat/page"
 	"github.com/crewbeat/crewbeat/services/internal/serve"
-	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/internal/traceview"
 	"github.com/crewbeat/crewbeat/services/realtime"
 )
@@ -113,35 +111,6 @@ func (r routes) handler(probes *serve.Probes) http.Handler {
 	return mux
 }
 
-// tracesHandler shows traces to people who are signed in. Everybody may send
-// spans: pages do so before their sign-in, and the view bounds what it takes.
-func (s *stack) tracesHandler() http.Handler {
-	traces := s.traces.Handler()
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
-			token, row, err := s.sessions.FromRequest(r.Context(), r)
-			switch {
-			case errors.Is(err, session.ErrNone) && strings.Contains(r.Header.Get("Accept"), "text/html"):
-				http.Redirect(w, r, "/login", http.StatusSeeOther)
-				return
-			case errors.Is(err, session.ErrNone):
-				http.Error(w, "sign in to see traces", http.StatusUnauthorized)
-				return
-			case err != nil:
-				s.log.ErrorContext(r.Context(), "cannot tell who asks for traces", "error", err)
-				http.Error(w, "cannot tell who you are just now; try again", http.StatusServiceUnavailable)
-				return
-			}
-			if row, touched, err := s.sessions.Touch(r.Context(), row); err != nil {
-				s.log.WarnContext(r.Context(), "session not renewed", "error", err)
-			} else if touched {
-				http.SetCookie(w, s.sessions.Cookie(token, row))
-			}
-		}
-		traces.ServeHTTP(w, r)
-	})
-}
-
 // serveAPI is the HTTP API and the page.
 func serveAPI(ctx context.Context, in invocation) error {
 	return serveService(ctx, in, "api", func(ctx context.Context, s *stack) (routes, error) {
@@ -160,7 +129,9 @@ func serveAPI(ctx context.Context, in invocation) error {
 			}
 		}
 		if s.traces != nil {
-			r.traces = s.tracesHandler()
+			if r.traces, err = s.tracesHandler(); err != nil {
+				return routes{}, err
+			}
 		}
 		return r, nil
 	})

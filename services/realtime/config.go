@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/crewbeat/crewbeat/services/internal/db"
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 )
 
@@ -42,7 +42,7 @@ type Config struct {
 	// TrustedProxies are the addresses, or networks, whose X-Forwarded-For
 	// tells who connects.
 	TrustedProxies []string
-	proxies        []netip.Prefix
+	proxies        ratelimit.Proxies
 
 	// DrainWindow is the time over which clients are asked to leave when the
 	// server drains. Default 30 s.
@@ -60,6 +60,7 @@ type Config struct {
 type Limits struct {
 	PerUser    int           // connections of a user; 20
 	PerIP      int           // connections from a public address, or a /64 of IPv6; 100
+	Attempts   int           // tries a minute to connect, or to get a ticket, by a person or a stranger's address; 120
 	QueueLen   int           // messages that wait for a slow reader; 256
 	QueueBytes int           // and their size; 256 KiB
 	PerSecond  int           // messages of a client; 20
@@ -92,16 +93,9 @@ func (c Config) validate() error {
 
 // withProxies reads the TrustedProxies.
 func (c Config) withProxies() (Config, error) {
-	for _, s := range c.TrustedProxies {
-		p, err := netip.ParsePrefix(s)
-		if err != nil {
-			a, err := netip.ParseAddr(s)
-			if err != nil {
-				return Config{}, fmt.Errorf("realtime: TrustedProxies: %q is neither an address nor a network such as 10.0.0.0/8", s)
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
-		}
-		c.proxies = append(c.proxies, p.Masked())
+	var err error
+	if c.proxies, err = ratelimit.ParseProxies(c.TrustedProxies); err != nil {
+		return Config{}, fmt.Errorf("realtime: TrustedProxies: %w", err)
 	}
 	return c, nil
 }
@@ -109,6 +103,9 @@ func (c Config) withProxies() (Config, error) {
 func (c Config) withDefaults() Config {
 	if c.DrainWindow <= 0 {
 		c.DrainWindow = 30 * time.Second
+	}
+	if c.Limits.Attempts <= 0 {
+		c.Limits.Attempts = 120
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
@@ -38,17 +39,18 @@ import (
 
 // Server serves WebSockets and streams.
 type Server struct {
-	c       Config
-	ctx     context.Context //nolint:containedctx // of the values that New was given; it never ends
-	hub     *hub.Hub
-	sockets *socket.Server
-	quota   *quota.Quota
-	tickets *ticket.Tickets
-	here    *presence.Presence
-	auth    auth
-	unwatch func()
-	watched sync.WaitGroup // that sessions end
-	handler http.Handler
+	c        Config
+	ctx      context.Context //nolint:containedctx // of the values that New was given; it never ends
+	hub      *hub.Hub
+	sockets  *socket.Server
+	quota    *quota.Quota
+	tickets  *ticket.Tickets
+	here     *presence.Presence
+	attempts *ratelimit.Limiter
+	auth     auth
+	unwatch  func()
+	watched  sync.WaitGroup // that sessions end
+	handler  http.Handler
 }
 
 // New returns a server that follows the broker. It lives until Close, whatever
@@ -61,8 +63,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	attempts, err := c.attemptLimit()
+	if err != nil {
+		return nil, err
+	}
 	ctx = context.WithoutCancel(ctx)
-	s := &Server{c: c, ctx: ctx}
+	s := &Server{c: c, ctx: ctx, attempts: attempts}
 	// The feed tells the sockets, and they are made after it: nothing is
 	// delivered before the first of them subscribes.
 	f, err := feed.New(feed.Options{
@@ -109,9 +115,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.watched.Wait()
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/rt/v1/ws", s.sockets)
-	mux.HandleFunc("/rt/v1/events", s.sockets.ServeEvents)
-	mux.HandleFunc("/rt/v1/ticket", s.serveTicket)
+	mux.HandleFunc("/rt/v1/ws", s.limited(s.sockets.ServeHTTP, refuseAttempt))
+	// An EventSource never comes again after a 429.
+	mux.HandleFunc("/rt/v1/events", s.limited(s.sockets.ServeEvents, func(w http.ResponseWriter, _ *http.Request) { s.sockets.ComeLater(w) }))
+	mux.HandleFunc("/rt/v1/ticket", s.limited(s.serveTicket, refuseAttempt))
 	mux.HandleFunc("/rt/", func(w http.ResponseWriter, _ *http.Request) {
 		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws, or /rt/v1/events as server-sent events; tickets are at /rt/v1/ticket.")
 	})

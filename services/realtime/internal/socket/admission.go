@@ -3,8 +3,8 @@ package socket
 import (
 	"net/http"
 	"net/netip"
-	"slices"
-	"strings"
+
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 )
 
 // admit takes a place among the connections of a user and of an address. give
@@ -46,36 +46,16 @@ func (s *Server) admitIP(r *http.Request) (give func(), ok bool) {
 
 // clientBlock returns the addresses that count as one client with that of r,
 // and whether they are public: an IPv4 address, or a /64 of IPv6, of which
-// each subscriber has at least one. Behind proxies the address is the last in
-// X-Forwarded-For that is none of theirs.
-func clientBlock(r *http.Request, proxies []netip.Prefix) (_ netip.Prefix, public bool) {
-	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	addr := peer.Addr().Unmap().WithZone("")
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for _, hop := range slices.Backward(hops) {
-		if !trusted(addr, proxies) {
-			break
-		}
-		a, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break // the proxy that we trust is the last that is known
-		}
-		addr = a.Unmap().WithZone("")
-	}
+// each subscriber has at least one.
+func clientBlock(r *http.Request, proxies ratelimit.Proxies) (_ netip.Prefix, public bool) {
+	addr := proxies.Client(r)
 	bits := 32
 	if addr.Is6() {
 		bits = 64
 	}
 	block, err := addr.Prefix(bits)
-	if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || trusted(addr, proxies) {
+	if err != nil || !addr.IsGlobalUnicast() || addr.IsPrivate() || proxies.Trusts(addr) {
 		return netip.Prefix{}, false
 	}
 	return block, true
-}
-
-func trusted(a netip.Addr, proxies []netip.Prefix) bool {
-	return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a) })
 }

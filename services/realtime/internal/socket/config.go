@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
 )
@@ -69,7 +69,7 @@ type Config struct {
 	Auth     Auth
 	Quota    Quota
 	Presence *presence.Presence // who of a team is here; nil: nobody is told
-	Proxies  []netip.Prefix     // whose X-Forwarded-For is believed
+	Proxies  ratelimit.Proxies  // whose X-Forwarded-For is believed
 	Origins  []string           // besides the host of the request itself
 
 	MessageBytes int           // of a client's message; default 8 KiB

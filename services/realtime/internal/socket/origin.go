@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 )
 
 // Owns reports whether r is from a page of this server or of a listed origin.
@@ -44,10 +46,10 @@ func allowedOrigin(r *http.Request, listed []string, secure bool) bool {
 
 // overTLS reports whether the client is known to have sent r over TLS, to this
 // server or to a proxy whose word counts.
-func overTLS(r *http.Request, proxies []netip.Prefix) bool {
+func overTLS(r *http.Request, proxies ratelimit.Proxies) bool {
 	if r.TLS != nil {
 		return true
 	}
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
-	return err == nil && r.Header.Get("X-Forwarded-Proto") == "https" && trusted(peer.Addr().Unmap().WithZone(""), proxies)
+	return err == nil && r.Header.Get("X-Forwarded-Proto") == "https" && proxies.Trusts(peer.Addr().Unmap().WithZone(""))
 }

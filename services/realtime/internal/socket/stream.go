@@ -207,6 +207,13 @@ func (s *Server) comeAgain(w http.ResponseWriter, code int) {
 	_, _ = fmt.Fprintf(w, "retry: %d\ndata: %s\n\n", retry(), last)
 }
 
+// ComeLater answers a request for a stream that comes too often: its client
+// connects again after some seconds.
+func (s *Server) ComeLater(w http.ResponseWriter) {
+	s.metrics.denied("attempts")
+	s.comeAgain(w, closeRateLimited)
+}
+
 // open begins a stream; give is called at its end.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, who Identity, give func()) {
 	streamHeader(w.Header())
