@@ -251,7 +251,7 @@ func FuzzFrames(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	n := start(f, nil, func(c *realtime.Config) { c.Limits.PerUser = 100_000 })
+	n := start(f, nil, func(c *realtime.Config) { c.Limits.PerUser, c.Limits.Attempts = 100_000, 100_000 })
 	token, _ := n.signIn("mira")
 	healthy := n.connectAs(dialing{token: token})
 	healthy.subscribe("user:mira:habits", "")

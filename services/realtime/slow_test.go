@@ -198,7 +198,7 @@ func TestWhoStaysBeyondTheDrainIsClosed(t *testing.T) {
 }
 
 func TestHundredsOfReadersGetABurst(t *testing.T) {
-	n := start(t, nil, func(c *realtime.Config) { c.Limits.PerUser = 1000 })
+	n := start(t, nil, func(c *realtime.Config) { c.Limits.PerUser, c.Limits.Attempts = 1000, 1000 })
 	token, _ := n.signIn("mira")
 	var clients []*client
 	for range 300 {

@@ -357,7 +357,7 @@ func TestTheRulesAreTheGuides(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := map[string]float64{
-		"redis_slow warning": 1000, "redis_errors critical": 0.05, "redis_memory warning": 0.85, "redis_memory critical": 0.95, "redis_away critical": 3,
+		"redis_slow warning": 100, "redis_slow critical": 1000, "redis_errors critical": 0.05, "redis_memory warning": 0.85, "redis_memory critical": 0.95, "redis_away critical": 3,
 	}
 	for _, r := range rules {
 		id := r.Name + " " + string(r.Severity)
@@ -368,6 +368,33 @@ func TestTheRulesAreTheGuides(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("there is no rule for %v", want)
+	}
+	if alert.Interval != time.Minute || alert.KeepFiring != 5*time.Minute || alert.Cooldown != 5*time.Minute {
+		t.Errorf("read every %v, kept for %v, told every %v", alert.Interval, alert.KeepFiring, alert.Cooldown)
+	}
+}
+
+// The page is as GitHub shows it: a heading's anchor is its text.
+func TestTheManualSaysWhatToDoAboutEveryAlert(t *testing.T) {
+	rules, err := alert.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"alert_sink_slack"}
+	for _, r := range rules {
+		names = append(names, r.Name)
+	}
+	for _, name := range names {
+		link := alert.Runbook(name)
+		file, anchor, _ := strings.Cut(strings.TrimPrefix(link, "https://github.com/crewbeat/crewbeat/blob/main/"), "#")
+		page, err := os.ReadFile(filepath.Join("../../..", file))
+		if err != nil || anchor == "" {
+			t.Errorf("%s: %v", link, err)
+			continue
+		}
+		if _, says, found := strings.Cut(string(page), "\n### "+anchor+"\n"); !found || len(strings.TrimSpace(strings.SplitN(says, "\n#", 2)[0])) < 200 {
+			t.Errorf("%s: the page says nothing of it under such a heading", link)
+		}
 	}
 }
 

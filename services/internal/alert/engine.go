@@ -25,6 +25,7 @@ type Alert struct {
 	Severity   Severity   `json:"severity"`
 	Summary    string     `json:"summary"`
 	Advice     string     `json:"advice"`
+	Runbook    string     `json:"runbook"`           // where the manual says what to do
 	Subject    string     `json:"subject,omitempty"` // the node, or the sink
 	Value      float64    `json:"value"`             // the worst so far
 	Threshold  float64    `json:"threshold"`

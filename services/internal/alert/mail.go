@@ -97,7 +97,7 @@ func (s *mailSink) message(n Notice) (*mail.Msg, error) {
 	if n.Alert.ResolvedAt != nil {
 		fmt.Fprintf(&b, "Until: %s\n", n.Alert.ResolvedAt.Format(time.RFC1123))
 	}
-	for _, line := range []struct{ label, text string }{{"What to do", n.Alert.Advice}, {"On", n.Alert.Subject}, {"Site", n.Site}} {
+	for _, line := range []struct{ label, text string }{{"What to do", n.Alert.Advice}, {"Manual", n.Alert.Runbook}, {"On", n.Alert.Subject}, {"Site", n.Site}} {
 		if line.text != "" {
 			fmt.Fprintf(&b, "%s: %s\n", line.label, line.text)
 		}

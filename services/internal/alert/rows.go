@@ -10,7 +10,7 @@ import (
 // The statements are the same on PostgreSQL and SQLite.
 
 // fresh is how long a reading counts: a node that has missed two is gone.
-const fresh = 3*Interval - Interval/2
+var fresh = 3*Interval - Interval/2
 
 // kept is how long what is over stays in the database.
 const kept = 90 * 24 * time.Hour
@@ -114,6 +114,7 @@ func (e *Engine) query(ctx context.Context, statement string, args ...any) ([]Al
 		}
 		a.StartedAt, a.LastBadAt = time.UnixMilli(started).UTC(), time.UnixMilli(bad).UTC()
 		a.ResolvedAt, a.NotifiedAt, a.AckedAt = instant(resolved), instant(notified), instant(acked)
+		a.Runbook = Runbook(a.Name)
 		if by != nil {
 			a.AckedBy = *by
 		}

@@ -1,11 +1,14 @@
 package alert
 
 import (
+	"bytes"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -39,6 +42,9 @@ type Rule struct {
 	Summary    string     `json:"summary"`
 	Unit       string     `json:"unit"` // ms, ratio or failures
 	Advice     string     `json:"advice"`
+	// PromQL is the signal for Prometheus, in the rule's unit. $selector stands
+	// for the matchers that pick the installation.
+	PromQL string `json:"promql"`
 }
 
 func (r Rule) bad(value float64) bool {
@@ -58,26 +64,46 @@ func (r Rule) in(value float64) string {
 	return fmt.Sprintf("%.0f %s", value, r.Unit)
 }
 
-// Timing that all rules share, which Prometheus's rules use as well.
-const (
-	Interval   = time.Minute     // between readings
-	KeepFiring = 5 * time.Minute // an alert outlasts its cause by this
-	Cooldown   = 5 * time.Minute // between notices of one name and severity
-)
-
 //go:embed rules.json
 var rulesJSON []byte
 
-// RulesJSON is the file of the rules, for what else goes by them.
-func RulesJSON() []byte { return rulesJSON }
+// file is rules.json, by which Prometheus's rules go as well.
+type file struct {
+	Interval   int    `json:"interval_seconds"`
+	KeepFiring int    `json:"keep_firing_seconds"`
+	Cooldown   int    `json:"cooldown_seconds"`
+	Manual     string `json:"manual"`
+	Rules      []Rule `json:"rules"`
+}
+
+var constants, errConstants = read()
+
+// Timing that all rules share.
+var (
+	Interval   = time.Duration(constants.Interval) * time.Second   // between readings
+	KeepFiring = time.Duration(constants.KeepFiring) * time.Second // an alert outlasts its cause by this
+	Cooldown   = time.Duration(constants.Cooldown) * time.Second   // between notices of one name and severity
+)
+
+func read() (file, error) {
+	var f file
+	d := json.NewDecoder(bytes.NewReader(rulesJSON))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&f); err != nil {
+		return file{}, fmt.Errorf("read alert rules: %w", err)
+	}
+	return f, validate(f.Rules)
+}
 
 // Rules returns the rules of rules.json.
-func Rules() ([]Rule, error) {
-	var rules []Rule
-	if err := json.Unmarshal(rulesJSON, &rules); err != nil {
-		return nil, fmt.Errorf("read alert rules: %w", err)
+func Rules() ([]Rule, error) { return slices.Clone(constants.Rules), errConstants }
+
+// Runbook is where the manual says what to do about an alert.
+func Runbook(name string) string {
+	if strings.HasPrefix(name, sinkAlert) {
+		name = strings.TrimSuffix(sinkAlert, "_")
 	}
-	return rules, validate(rules)
+	return constants.Manual + "#" + name
 }
 
 var ruleName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)

@@ -71,7 +71,7 @@ func (s *sentrySink) Send(ctx context.Context, n Notice) error {
 	e.Tags = map[string]string{"alert": n.Alert.Name, "severity": string(n.Alert.Severity), "state": string(n.Kind)}
 	e.Contexts["alert"] = sentry.Context{
 		"value": n.Alert.Value, "threshold": n.Alert.Threshold, "subject": n.Alert.Subject,
-		"started_at": n.Alert.StartedAt, "advice": n.Alert.Advice, "site": n.Site,
+		"started_at": n.Alert.StartedAt, "advice": n.Alert.Advice, "runbook": n.Alert.Runbook, "site": n.Site,
 	}
 
 	s.mu.Lock()

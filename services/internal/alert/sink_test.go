@@ -34,7 +34,7 @@ func notice() alert.Notice {
 	at := time.Date(2026, time.March, 2, 6, 0, 0, 0, time.UTC)
 	return alert.Notice{ID: "0195-abc", Kind: "firing", At: at, Site: "https://crew.example.org", Alert: alert.Alert{
 		ID: "x", Name: "redis_away", Severity: alert.Critical, Summary: "Redis cannot be reached: <3> & more",
-		Advice: "Run crewbeat doctor.", Subject: "api-1", Value: 4, Threshold: 3, StartedAt: at, LastBadAt: at,
+		Advice: "Run crewbeat doctor.", Runbook: "https://crew.example.org/manual#redis_away", Subject: "api-1", Value: 4, Threshold: 3, StartedAt: at, LastBadAt: at,
 	}}
 }
 

@@ -35,7 +35,7 @@ func (s logSink) Send(ctx context.Context, n Notice) error {
 		level = slog.LevelError
 	}
 	s.log.Log(ctx, level, n.Title(), slog.String("alert", n.Alert.Name), slog.String("state", string(n.Kind)),
-		slog.String("severity", string(n.Alert.Severity)), slog.String("subject", n.Alert.Subject), slog.String("advice", n.Alert.Advice))
+		slog.String("severity", string(n.Alert.Severity)), slog.String("subject", n.Alert.Subject), slog.String("advice", n.Alert.Advice), slog.String("runbook", n.Alert.Runbook))
 	return nil
 }
 
@@ -125,6 +125,9 @@ func slackBody(n Notice) any {
 	details := []string{}
 	if n.Kind == fires && n.Alert.Advice != "" {
 		details = append(details, escape.Replace(n.Alert.Advice))
+	}
+	if n.Alert.Runbook != "" {
+		details = append(details, "<"+escape.Replace(n.Alert.Runbook)+"|what to do>")
 	}
 	details = append(details, "since "+n.Alert.StartedAt.Format("2006-01-02 15:04 MST"))
 	if n.Site != "" {

@@ -86,7 +86,7 @@ func newHook(c *Conn, opts Options) (*hook, error) {
 	h.duration, err = meter.Float64Histogram("db.client.operation.duration",
 		metric.WithUnit("s"),
 		metric.WithDescription("Time that database commands took, without blocking reads."),
-		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1))
+		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5))
 	if err != nil {
 		return nil, fmt.Errorf("create redis duration histogram: %w", err)
 	}

@@ -933,6 +933,7 @@ export interface components {
             notified_at: string | null;
             /** Format: date-time */
             resolved_at: string | null;
+            runbook: string;
             severity: string;
             /** Format: date-time */
             started_at: string;

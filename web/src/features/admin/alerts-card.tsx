@@ -32,7 +32,14 @@ export function AlertsCard({ alerts, watching }: { alerts: readonly AdminAlert[]
               </span>
             </p>
             <p className="font-semibold">{a.summary}</p>
-            {!a.resolved_at && <p className="text-sm text-ink-2">{a.advice}</p>}
+            {!a.resolved_at && (
+              <p className="text-sm text-ink-2">
+                {a.advice}{' '}
+                <a className="font-semibold text-brand underline-offset-4 hover:underline" href={a.runbook} target="_blank" rel="noreferrer">
+                  What to do
+                </a>
+              </p>
+            )}
             {a.acked_at && <p className="text-sm text-ink-3">Seen {moment(a.acked_at)}</p>}
             {!a.resolved_at && !a.acked_at && (
               <div>
