@@ -35,7 +35,12 @@ export function AlertsCard({ alerts, watching }: { alerts: readonly AdminAlert[]
             {!a.resolved_at && (
               <p className="text-sm text-ink-2">
                 {a.advice}{' '}
-                <a className="font-semibold text-brand underline-offset-4 hover:underline" href={a.runbook} target="_blank" rel="noreferrer">
+                <a
+                  className="font-semibold text-brand underline-offset-4 hover:underline"
+                  href={a.runbook}
+                  target="_blank"
+                  rel="noreferrer"
+                >
                   What to do
                 </a>
               </p>
