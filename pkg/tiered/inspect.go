@@ -21,6 +21,7 @@ const (
 	HitL2    Verdict = "hit_l2"    // the value, from Redis
 	NotFound Verdict = "not_found" // ErrNotFound: it is cached that there is none
 	Miss     Verdict = "miss"      // ErrMiss; GetOrLoad loads
+	Unknown  Verdict = "unknown"   // Redis refuses to say what it has: see L2.Why
 )
 
 // Inspection is what both tiers hold for a key. It never has the value.
@@ -62,9 +63,10 @@ type L2Entry struct {
 	Present   bool   `json:"present"`
 	Servable  bool   `json:"servable"`
 	Why       string `json:"why,omitempty"`
-	Error     string `json:"error,omitempty"` // Redis could not be asked
-	Tombstone bool   `json:"tombstone"`       // deleted; kept so that no older load is stored
-	Negative  bool   `json:"negative"`        // ErrNotFound is what is cached
+	Error     string `json:"error,omitempty"` // Redis could not be asked, or refused: its code, such as NOPERM
+	refused   bool   // Redis has answered with Error
+	Tombstone bool   `json:"tombstone"` // deleted; kept so that no older load is stored
+	Negative  bool   `json:"negative"`  // ErrNotFound is what is cached
 
 	Version     uint64        `json:"version,omitempty"` // µs, a hybrid logical clock
 	Age         time.Duration `json:"age_ns,omitempty"`  // by the version
@@ -119,8 +121,10 @@ type Info struct {
 // nothing is counted, and memory's record of what is popular stays as it was.
 // Redis is asked in two round trips, and takes the key for used, as with any GET.
 //
-// A Redis that does not answer is no error but L2.Error. The two tiers are
-// read one after the other, so a write in between may be seen in one of them.
+// A Redis that does not answer, or refuses to, is no error but L2.Error, and
+// then nothing is said of what it has: its user needs +type, +pttl and +get. The
+// two tiers are read one after the other, so a write in between may be seen in
+// one of them.
 func (c *Cache[K, V]) Inspect(ctx context.Context, key K) (Inspection, error) {
 	if err := c.check(key, &c.defaults); err != nil {
 		return Inspection{}, fmt.Errorf("inspect %s: %w", c.name, err)
@@ -276,7 +280,7 @@ func (c *Cache[K, V]) inspectL2(ctx context.Context, skey string, floor uint64) 
 	}
 	if e.Tags, err = c.tagStates(ctx, entry); err != nil {
 		gone, _, err := away(err)
-		e.Error, e.Why = gone.Error, gone.Why
+		e.Error, e.Why, e.refused = gone.Error, gone.Why, gone.refused
 		return e, held, err
 	}
 	switch left := min(entry.soft-now, entry.soft-int64(entry.version)); {
@@ -296,10 +300,15 @@ func (c *Cache[K, V]) inspectL2(ctx context.Context, skey string, floor uint64) 
 
 // away says that Redis could not be asked, unless it was the caller who left.
 func away(err error) (L2Entry, *Lease, error) {
-	if !errors.Is(err, ErrUnavailable) {
-		return L2Entry{}, nil, err
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return L2Entry{Error: errorType(err), Why: "Redis does not answer"}, nil, nil
+	case forbidden(err):
+		return L2Entry{Error: errorType(err), Why: "Redis refuses to say: its user needs +type, +pttl and +get for this prefix", refused: true}, nil, nil
+	case isReply(err):
+		return L2Entry{Error: errorType(err), Why: "Redis refuses to say", refused: true}, nil, nil
 	}
-	return L2Entry{Error: errorType(err), Why: "Redis does not answer"}, nil, nil
+	return L2Entry{}, nil, err
 }
 
 func packedSize(b []byte, e *wireEntry) int {
@@ -352,6 +361,8 @@ func (c *Cache[K, V]) foretell(in *Inspection) (Verdict, string) {
 	case !in.L1.Servable:
 	case !in.L1.Suspect:
 		return negative(in.L1.Negative, HitL1, "memory has it")
+	case in.L2.refused:
+		return Unknown, "memory has it, and Redis would be asked whether it is current: " + in.L2.Why
 	case in.L2.Error != "":
 		return negative(in.L1.Negative, HitL1, "memory has it, and Redis, which would be asked whether it is current, does not answer")
 	case in.L2.Servable && in.L2.Version == in.L1.Version:
@@ -359,6 +370,9 @@ func (c *Cache[K, V]) foretell(in *Inspection) (Verdict, string) {
 	}
 	if in.L2.Servable {
 		return negative(in.L2.Negative, HitL2, "Redis has it")
+	}
+	if in.L2.refused {
+		return Unknown, "memory: " + cmp.Or(in.L1.Why, "not current") + "; " + in.L2.Why
 	}
 	if c.s.l2 == nil {
 		return Miss, in.L1.Why

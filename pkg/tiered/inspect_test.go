@@ -205,6 +205,49 @@ func TestInspectKnowsWhatRedisWasNotTold(t *testing.T) {
 	})
 }
 
+// What the Redis user may not see is not said to be absent.
+func TestInspectSaysWhereItMayNotLook(t *testing.T) {
+	lines, _ := grants(t)
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	for _, tt := range []struct {
+		name  string
+		rules []any
+		l2    bool // what it has is said
+	}{
+		{"all may be run", nil, true},
+		{"TYPE is forbidden", []any{"-type"}, false},
+		{"PTTL is forbidden", []any{"-pttl"}, false},
+		{"GET is forbidden", []any{"-get"}, false},
+		{"the lease is forbidden", []any{"resetkeys", "~tc:{*", "~tc:n:*", "~tc:t:*"}, false},
+		{"tags are forbidden", []any{"resetkeys", "~tc:{*", "~tc:l:*"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			must(t, admin.Do(t.Context(), lines[0]...).Err())
+			must(t, admin.FlushAll(t.Context()).Err())
+			s := tieredtest.Nodes(t, 1, asUser{r}, tieredtest.WithStore(tiered.WithPrefix("tc")))[0].Store
+			healthy(t, s)
+			here, there := cache[string](t, s, "here"), cache[string](t, s, "there", tiered.WithDefaults(tiered.SkipL1()))
+			must(t, here.Set(t.Context(), "k", "v"))
+			must(t, there.Set(t.Context(), "k", "v"))
+			must(t, admin.Do(t.Context(), append([]any{"ACL", "SETUSER", "app"}, tt.rules...)...).Err())
+			in := inspect(t, there, "k")
+			if tt.l2 {
+				if in.Verdict != tiered.HitL2 || in.L2.Error != "" {
+					t.Errorf("%+v", in)
+				}
+				return
+			}
+			if in.Verdict != tiered.Unknown || in.L2.Error != "NOPERM" || in.L2.Servable || !strings.Contains(in.Why, "+type, +pttl and +get") {
+				t.Errorf("what Redis has: %s, for %s; %+v", in.Verdict, in.Why, in.L2)
+			}
+			if in := inspect(t, here, "k"); in.Verdict != tiered.HitL1 || in.L2.Error != "NOPERM" {
+				t.Errorf("what memory has: %s, for %s", in.Verdict, in.Why)
+			}
+		})
+	}
+}
+
 func TestOperatorInspectsByText(t *testing.T) {
 	s := open(t)
 	_, err := tiered.New[int64, string](s, "numbers", tiered.WithDefaults(tiered.TTL(time.Hour)))

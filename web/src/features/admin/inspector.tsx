@@ -12,6 +12,7 @@ const verdicts: Record<string, string> = {
   hit_l2: 'Redis has it',
   not_found: 'Known not to exist',
   miss: 'Not cached',
+  unknown: 'Redis would not say',
 }
 
 /** Looks a key up in both tiers; what it holds is never shown. */
@@ -54,7 +55,7 @@ function Found({ in: it }: { in: Inspection }) {
   return (
     <div className="grid gap-4">
       <p className="flex flex-wrap items-center gap-2">
-        <Badge tone={it.verdict === 'miss' ? 'calm' : 'good'}>{verdicts[it.verdict] ?? it.verdict}</Badge>
+        <Badge tone={it.verdict === 'miss' || it.verdict === 'unknown' ? 'calm' : 'good'}>{verdicts[it.verdict] ?? it.verdict}</Badge>
         <span className="text-sm text-ink-2">{it.why}</span>
       </p>
       <div className="grid gap-5 sm:grid-cols-2">
