@@ -3,11 +3,13 @@ package tiered_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -270,4 +272,43 @@ func TestWithoutINFOEachReconnectIsTakenForAFailover(t *testing.T) {
 	}
 	healthy(t, node.Store)
 	wantErr(t, cache[string](t, tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix("tc")))[0].Store, "n"), "k", tiered.ErrMiss)
+}
+
+// With the backplane Off there are no reconnects either: that is said, once, by
+// a beat that the user of the README may send.
+func TestWithoutINFOAndTheBackplaneOffNoFailoverIsNoticed(t *testing.T) {
+	lines, _ := grants(t)
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	must(t, admin.Do(t.Context(), append(slices.Clone(lines[0]), "-info")...).Err())
+	var text logText
+	s := tieredtest.Nodes(t, 1, asUser{r}, tieredtest.WithStore(tiered.WithPrefix("tc"), tiered.WithBackplane(tiered.Off),
+		tiered.WithLogger(slog.New(slog.NewTextHandler(&text, nil)))))[0].Store
+	eventually(t, "it is said", func() bool { return strings.Contains(text.String(), "may not run INFO: failovers are not noticed") })
+	if h := s.Health(); h.Failovers != 0 || h.Status != tiered.Healthy {
+		t.Errorf("%+v", h)
+	}
+	for _, what := range refused(t, admin) {
+		if !strings.HasPrefix(what, "command info ") {
+			t.Errorf("refused: %s", what)
+		}
+	}
+}
+
+// logText is what was logged.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
@@ -241,4 +242,69 @@ func TestAClockThatIsWrongByAQuarterOfAnHour(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A server that becomes a master is not late before it has been one for the
+// window, whatever the others do; one that is silent then is named.
+func TestANewMasterHasTimeToBeHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ear := tiered.NewEar()
+		ear.Expect("a", "b")
+		if ear.Hear("a") {
+			t.Error("one of two is enough")
+		}
+		if !ear.Hear("b") {
+			t.Error("both are not enough")
+		}
+		beat := func(n int, addrs ...string) {
+			for range n {
+				<-time.Tick(time.Second) // the bubble's
+				ear.Expect("a", "b", "c")
+				for _, a := range addrs {
+					ear.Hear(a)
+				}
+			}
+		}
+		beat(10, "a", "b", "c")
+		ear.Expect("a", "b", "c", "d")
+		ear.Hear("a")
+		if left, _ := ear.Left(); left <= time.Second {
+			t.Errorf("a new master has %v", left)
+		}
+		beat(1, "a", "b") // d is none any more, c is silent
+		if left, err := ear.Left(); left <= 0 || left > 1500*time.Millisecond {
+			t.Errorf("after a second there are %v left, %v", left, err)
+		}
+		beat(2, "a", "b")
+		if left, err := ear.Left(); left > 0 || !strings.Contains(err.Error(), "master c") {
+			t.Errorf("after three seconds of silence there are %v left, %v", left, err)
+		}
+	})
+}
+
+// The connection is there, Redis has confirmed the channels, and yet nothing
+// comes by it: it is replaced, and has not counted in between.
+func TestASubscriptionThatHasHeardNothingDoesNotCount(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	s := node(t, r)
+	healthy(t, s)
+	subscription := func() (id string) {
+		for line := range strings.Lines(admin.ClientList(t.Context()).Val()) {
+			if strings.Contains(line, " sub=2 ") {
+				id, _, _ = strings.Cut(line, " ")
+			}
+		}
+		return id
+	}
+	must(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "-publish").Err())
+	must(t, admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "pubsub").Err())
+	deaf := ""
+	eventually(t, "it subscribes again", func() bool { deaf = subscription(); return deaf != "" })
+	eventually(t, "it gives that up as well", func() bool { id := subscription(); return id != "" && id != deaf })
+	if n := s.Stats().Gaps; n != 1 {
+		t.Errorf("%d gaps: the subscription has counted", n)
+	}
+	must(t, admin.Do(t.Context(), "ACL", "SETUSER", "default", "+publish").Err())
+	healthy(t, s)
 }

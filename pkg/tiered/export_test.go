@@ -136,3 +136,27 @@ func (s *Store) Lose(ns, key string) { s.lose(ns, key, s.tick()) }
 // Version and Soft are an entry's, as a script has stamped it.
 func (e *wireEntry) Version() uint64 { return e.version }
 func (e *wireEntry) Soft() time.Time { return time.UnixMicro(e.soft) }
+
+// MaxChecks is how many own writes wait to be checked at most.
+const MaxChecks = maxChecks
+
+// Ear is a subscription as the canary sees it, without a Redis.
+type Ear struct{ e *ear }
+
+// NewEar is a subscription that begins now.
+func NewEar() Ear { return Ear{(&Store{}).listenFor()} }
+
+// Expect notes that beats are being sent to these masters.
+func (x Ear) Expect(addrs ...string) {
+	all := make(masterClients)
+	for _, a := range addrs {
+		all[a] = nil
+	}
+	x.e.s.expect(all)
+}
+
+// Hear notes a master's beat and reports whether all have been heard.
+func (x Ear) Hear(addr string) bool { return x.e.hear(addr) }
+
+// Left is how long it is until the silence is too long, and whose that is.
+func (x Ear) Left() (time.Duration, error) { return time.Until(x.e.due), x.e.silence() }

@@ -48,18 +48,13 @@ type ack struct {
 
 // acks are the last ones, in the order of their arrival.
 type acks struct {
-	now func() int64 // monotonic nanos
+	now func() int64 // nanos of the store's clock
 
 	mu    sync.Mutex
 	buf   []ack // a ring: n from first. Its length is a power of two up to maxAcks
 	first int
 	n     int
 	bytes int // of the keys
-}
-
-func newAcks() acks {
-	start := time.Now()
-	return acks{now: func() int64 { return int64(time.Since(start)) }}
 }
 
 func (a *acks) add(e ack) {
@@ -138,7 +133,11 @@ func (s *Store) watch(ctx context.Context, all masterClients) {
 		// Then every gap may have been a failover.
 		if !m.blind {
 			m.blind = true
-			s.log.WarnContext(ctx, "the redis user may not run INFO: each reconnect is taken for a failover", slog.Any("error", err))
+			what := "each reconnect is taken for a failover"
+			if s.plane == Off {
+				what = "failovers are not noticed" // there is no connection to lose
+			}
+			s.log.WarnContext(ctx, "the redis user may not run INFO: "+what, slog.Any("error", err))
 		}
 		if e := s.epoch.Load(); e != m.epoch {
 			if m.epoch != 0 && e%2 == 0 {

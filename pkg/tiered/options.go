@@ -92,7 +92,8 @@ func WithTracerProvider(p trace.TracerProvider) Option { return func(o *config) 
 // WithMeterProvider sets where metrics go. The default discards.
 func WithMeterProvider(p metric.MeterProvider) Option { return func(o *config) { o.meters = p } }
 
-// WithClock replaces the system's clock by which entries expire. Timers of
+// WithClock replaces the system's clock by which entries expire, and by which
+// what Redis acknowledged lately is remembered for a failover. Timers of
 // background work still use the system's.
 func WithClock(c Clock) Option { return func(o *config) { o.clock = c } }
 

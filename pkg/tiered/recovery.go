@@ -43,13 +43,13 @@ const (
 	replaySkew = uint64(time.Second / time.Microsecond)
 )
 
-func newRecovery() *recovery {
+func newRecovery(now func() int64) *recovery {
 	return &recovery{
 		keys: make(map[string]map[string]uint64),
 		tags: make(map[*tagCell]struct{}),
 		kick: make(chan struct{}, 1),
 
-		acks:      newAcks(),
+		acks:      acks{now: now},
 		acked:     make(map[string]map[string]uint64),
 		ackedTags: make(map[*tagCell]uint64),
 	}

@@ -90,15 +90,16 @@ func Open(ctx context.Context, opts ...Option) (_ *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open cache: %w", err)
 	}
+	clock := newTimeSource(o.clock)
 	s := &Store{
 		prefix:   o.prefix,
 		required: o.required,
-		time:     newTimeSource(o.clock),
+		time:     clock,
 		log:      o.log,
 		tracer:   o.tracers.Tracer(scope),
 		meter:    o.meters.Meter(scope),
 		caches:   make(map[string]namespace),
-		lost:     newRecovery(),
+		lost:     newRecovery(clock.nanos),
 		outbox:   newOutbox(),
 		contact:  make(chan struct{}),
 		beats:    make(chan struct{}, 1),

@@ -56,7 +56,8 @@ const (
 	// as ever, loads are fenced in Redis, and other stores are told of what this
 	// one writes. The versions of tags are read from Redis with every read,
 	// load and Set, which is one more round trip. Health says Coherent false,
-	// which is no reason for Degraded then.
+	// which is no reason for Degraded then. If Redis's user may not run INFO
+	// either, a failover is not noticed, and nothing is repeated after it.
 	Off
 )
 

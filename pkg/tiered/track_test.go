@@ -73,8 +73,11 @@ func TestTrackingSeesWhatOtherProgramsDo(t *testing.T) {
 		gone(t, "the namespace is cleared", c, "l")
 	})
 	t.Run("FLUSHALL", func(t *testing.T) {
-		s, c := tracking(t, r)
-		must(t, c.Set(t.Context(), "k", "v"))
+		w, writer := tracking(t, r)
+		must(t, writer.Set(t.Context(), "k", "v"))
+		eventually(t, "the key and the namespace are checked", func() bool { return w.Stats().Checks >= 2 })
+		s, c := tracking(t, r) // which has nothing to check
+		want(t, c, "k", "v")
 		want(t, c, "k", "v")
 		must(t, foreign.FlushAll(t.Context()).Err())
 		gone(t, "memory has heard of it", c, "k")

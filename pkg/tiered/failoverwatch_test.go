@@ -1,0 +1,145 @@
+package tiered_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
+	"github.com/redis/go-redis/v9"
+)
+
+// What was acknowledged is remembered for half a minute, in order, also when
+// the ring has to grow in the middle of it.
+func TestWhatWasAcknowledgedIsRememberedForTheWindow(t *testing.T) {
+	clock := tieredtest.NewClock(time.Time{})
+	s := node(t, shared, tiered.WithClock(clock))
+	last := 0
+	acknowledge := func(n int) {
+		for range n {
+			last++
+			s.Acknowledge("n", strconv.Itoa(last), uint64(last))
+		}
+	}
+	remembered := func(want int) {
+		t.Helper()
+		eventually(t, strconv.Itoa(want)+" are remembered", func() bool { n, _ := s.Acknowledged(); return n == want })
+	}
+	acknowledge(32)
+	clock.Advance(20 * time.Second)
+	acknowledge(32)
+	remembered(64)
+	clock.Advance(11 * time.Second)
+	remembered(32)
+	acknowledge(64)
+	clock.Advance(20 * time.Second)
+	remembered(64)
+	clock.Advance(11 * time.Second)
+	remembered(0)
+}
+
+// lostDelete deletes "k" and returns what brings the deleted value back, as a
+// master would that has not heard of it.
+func lostDelete(t *testing.T, c *tiered.Cache[string, string], admin *redis.Client) (undo func()) {
+	t.Helper()
+	key := prefix(t) + ":{n:k}"
+	must(t, c.Set(t.Context(), "k", "old"))
+	raw, err := admin.Get(t.Context(), key).Bytes()
+	must(t, err)
+	must(t, c.Delete(t.Context(), "k"))
+	return func() { must(t, admin.Set(t.Context(), key, raw, time.Hour).Err()) }
+}
+
+// An old master acknowledges for some seconds more what will be lost: all is
+// said again after them.
+func TestAllIsSaidOnceMoreWhenAFailoverHasSettled(t *testing.T) {
+	r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
+	admin := r.Client(t)
+	clock := tieredtest.NewClock(time.Time{})
+	s := node(t, r, quick(), tiered.WithClock(clock))
+	other := cache[string](t, node(t, r, quick()), "n", tiered.WithDefaults(tiered.SkipL1()))
+	undo := lostDelete(t, cache[string](t, s, "n"), admin)
+	eventually(t, "it knows the server", s.Watched)
+	r.Restart(t)
+	eventually(t, "another is noticed", func() bool { return s.Health().Failovers == 1 })
+	healthy(t, s)
+	undo()
+	want(t, other, "k", "old")
+	clock.Advance(15 * time.Second)
+	gone(t, "it is said once more", other, "k")
+	if n := s.Health().Failovers; n != 1 {
+		t.Errorf("%d failovers", n)
+	}
+}
+
+// Between a failover's being noticed and the new master's having been told, it
+// is not believed.
+func TestTheNewMasterIsNotBelievedBeforeItHasBeenTold(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
+	c := tieredtest.Caches[string, string](t, nodes, "n")[0]
+	healthy(t, nodes[0].Store)
+	undo := lostDelete(t, c, r.Client(t))
+	replay := nodes[0].Net.HoldCommand(scriptOn("k"))
+	nodes[0].Repeat()
+	replay.Await(t)
+	undo()
+	wantErr(t, c, "k", tiered.ErrMiss)
+	many, err := c.GetMany(t.Context(), []string{"k"})
+	if len(many) > 0 || err != nil {
+		t.Errorf("get many: %v, %v", many, err)
+	}
+	replay.Release()
+	healthy(t, nodes[0].Store)
+	wantErr(t, c, "k", tiered.ErrMiss)
+}
+
+// One master of a Cluster is silent for a while, and nobody takes over. The
+// others are watched as ever, what it acknowledged is remembered however long
+// that takes, and when it is back it is no other.
+func TestAClusterWithASilentMasterIsNotAway(t *testing.T) {
+	cl := tieredtest.StartCluster(t, 3, 0, tieredtest.WithPersistence(), tieredtest.WithArgs("--cluster-node-timeout", "120000"))
+	clock := tieredtest.NewClock(time.Time{})
+	n := tieredtest.Nodes(t, 1, cl, tieredtest.WithStore(tiered.WithPrefix("tc"), quick(), tiered.WithL2Timeout(500*time.Millisecond), tiered.WithClock(clock)))[0]
+	c := cache[string](t, n.Store, "n")
+	healthy(t, n.Store)
+	eventually(t, "it knows the masters", n.Watched)
+	must(t, c.Set(t.Context(), "k", "v"))
+	// Not the one that the subscription is on: its silence is a gap, no failover.
+	var others []*tieredtest.Redis
+	for _, r := range cl.Nodes() {
+		if r != cl.Owner(t, cl.Slot(t, "tc:inv")) {
+			others = append(others, r)
+		}
+	}
+	// beats waits until the store has asked who the masters are: after the
+	// first beat from now on, and before the second.
+	beats := func() {
+		t.Helper()
+		admin := others[1].Client(t)
+		sent := func() (n int) {
+			_, text, _ := strings.Cut(admin.Info(t.Context(), "commandstats").Val(), "cmdstat_publish:calls=")
+			text, _, _ = strings.Cut(text, ",")
+			n, _ = strconv.Atoi(text)
+			return n
+		}
+		before := sent()
+		eventually(t, "beats are sent", func() bool { return sent() >= before+2 })
+	}
+	others[0].Stop(t)
+	clock.Advance(time.Minute)
+	beats()
+	if all, _ := n.Acknowledged(); all == 0 || n.Health().Failovers != 0 {
+		t.Errorf("while a master is silent %d acknowledgements are remembered; %+v", all, n.Health())
+	}
+	others[1].Restart(t)
+	eventually(t, "another's restart is noticed", func() bool { return n.Health().Failovers == 1 })
+	others[0].Cont(t)
+	healthy(t, n.Store)
+	beats()
+	if h := n.Health(); h.Failovers != 1 {
+		t.Errorf("the silent master's return is a failover: %+v", h)
+	}
+}
