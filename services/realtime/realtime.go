@@ -71,7 +71,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{c: c, ctx: ctx, attempts: attempts}
 	// The feed tells the sockets, and they are made after it: nothing is
 	// delivered before the first of them subscribes.
-	f, err := feed.New(feed.Options{
+	f, err := feed.New(ctx, feed.Options{
 		Broker:      c.Broker,
 		Delivered:   func(m event.Message) { s.sockets.Delivered(m) },
 		Interrupted: func(channel string) { s.sockets.Interrupted(channel) },

@@ -42,6 +42,7 @@ type Options struct {
 // Feed is a [hub.Source] on a broker.
 type Feed struct {
 	o          Options
+	life       context.Context //nolint:containedctx // what a broker calls carries no context of its own
 	tracer     trace.Tracer
 	deliveries metric.Int64Counter
 	latency    metric.Float64Histogram
@@ -49,8 +50,8 @@ type Feed struct {
 	resets     metric.Int64Counter
 }
 
-// New returns a feed.
-func New(o Options) (*Feed, error) {
+// New returns a feed. The values of ctx are those of its spans and metrics.
+func New(ctx context.Context, o Options) (*Feed, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -63,7 +64,7 @@ func New(o Options) (*Feed, error) {
 	if o.Meter == nil {
 		o.Meter = metricnoop.NewMeterProvider()
 	}
-	f := &Feed{o: o, tracer: o.Tracer.Tracer(scope)}
+	f := &Feed{o: o, life: context.WithoutCancel(ctx), tracer: o.Tracer.Tracer(scope)}
 	m := o.Meter.Meter(scope)
 	var errs [4]error
 	f.deliveries, errs[0] = m.Int64Counter("realtime.deliveries", metric.WithDescription("Events handed to followers, by event and class."))
@@ -80,7 +81,7 @@ func New(o Options) (*Feed, error) {
 
 // Subscribe implements [hub.Source].
 func (f *Feed) Subscribe(ctx context.Context, channel string, s hub.Sink) (event.Position, func(), error) {
-	return f.o.Broker.Subscribe(ctx, channel, &reader{feed: f, channel: channel, sink: s, life: context.WithoutCancel(ctx)})
+	return f.o.Broker.Subscribe(ctx, channel, &reader{feed: f, channel: channel, sink: s})
 }
 
 // Since implements [hub.Source].
@@ -116,7 +117,6 @@ type reader struct {
 	feed    *Feed
 	channel string
 	sink    hub.Sink
-	life    context.Context //nolint:containedctx // broker callbacks carry no context of their own
 }
 
 // Deliver implements [event.Subscriber].
@@ -124,7 +124,7 @@ func (r *reader) Deliver(m event.Message) {
 	f := r.feed
 	template := event.Template(r.channel)
 	began := f.o.Now()
-	ctx, process, traced := f.start(r.life, m, template)
+	ctx, process, traced := f.start(f.life, m, template)
 	fr, err := frame(m)
 	if err != nil {
 		f.o.Log.Error("event dropped", slog.String("channel", template), slog.Any("error", err))
@@ -174,7 +174,7 @@ func (f *Feed) start(ctx context.Context, m event.Message, template string) (con
 
 // Reset implements [event.Subscriber].
 func (r *reader) Reset(reason string, at event.Position) {
-	r.feed.resets.Add(r.life, 1, metric.WithAttributes(attribute.String("reason", reason)))
+	r.feed.resets.Add(r.feed.life, 1, metric.WithAttributes(attribute.String("reason", reason)))
 	r.sink.Reset(reason, at)
 	if r.feed.o.Interrupted != nil {
 		r.feed.o.Interrupted(r.channel)

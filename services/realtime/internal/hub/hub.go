@@ -111,6 +111,17 @@ func New(ctx context.Context, source Source) *Hub {
 // Close ends all subscriptions.
 func (h *Hub) Close() {
 	h.cancel()
+	for i := range h.shards {
+		s := &h.shards[i]
+		s.mu.Lock()
+		for _, ch := range s.channels {
+			if ch.stop != nil {
+				h.wg.Go(ch.stop)
+				ch.stop = nil
+			}
+		}
+		s.mu.Unlock()
+	}
 	h.wg.Wait()
 }
 
@@ -127,8 +138,8 @@ func (h *Hub) Channels() int {
 }
 
 // acquire returns a channel and counts the caller as using it; the first one
-// has it subscribed.
-func (h *Hub) acquire(name string) *channel {
+// has it subscribed. That is done when ready is closed, or if it is nil.
+func (h *Hub) acquire(name string) (_ *channel, ready chan struct{}) {
 	s := &h.shards[maphash.String(h.seed, name)%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,33 +152,47 @@ func (h *Hub) acquire(name string) *channel {
 		h.wg.Go(func() { h.subscribe(ctx, ch) })
 	}
 	ch.users++
-	return ch
+	return ch, ch.ready
 }
 
-// subscribe follows the channel at the source until nobody uses it.
+// subscribe follows the channel at the source, unless nobody uses it any more.
 func (h *Hub) subscribe(ctx context.Context, ch *channel) {
 	at, stop, err := h.source.Subscribe(ctx, ch.name, ch)
-	if err == nil {
-		defer stop()
-	}
 	ch.mu.Lock()
-	ch.err = err
 	if ch.pos.IsZero() { // nothing was delivered already
 		ch.pos = at
 	}
 	ch.mu.Unlock()
+	s := ch.shard
+	s.mu.Lock()
+	ch.err = err
+	ch.cancel() // what there was to wait for is over
 	close(ch.ready)
-	if err == nil {
-		<-ctx.Done()
+	ch.ready = nil
+	over := ch.users == 0 || h.ctx.Err() != nil
+	if !over {
+		ch.stop = stop
+	}
+	s.mu.Unlock()
+	if over && err == nil {
+		stop()
 	}
 }
 
 func (ch *channel) release() {
-	ch.shard.mu.Lock()
-	defer ch.shard.mu.Unlock()
-	if ch.users--; ch.users == 0 {
-		delete(ch.shard.channels, ch.name)
-		ch.cancel()
+	s := ch.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch.users--; ch.users > 0 {
+		return
+	}
+	delete(s.channels, ch.name)
+	ch.cancel()
+	if ch.stop != nil {
+		// Not here: it waits for a delivery under way, which may wait for
+		// whoever has called this.
+		ch.hub.wg.Go(ch.stop)
+		ch.stop = nil
 	}
 }
 
@@ -176,7 +201,7 @@ func (ch *channel) release() {
 // its time; only then is m a follower. joined is called before the first
 // event is offered. Follow returns when m is live or has fallen behind again.
 func (h *Hub) Follow(ctx context.Context, m Member, name string, since event.Position, allow func(context.Context) error, joined func(Joined)) error {
-	ch := h.acquire(name)
+	ch, ready := h.acquire(name)
 	f := &follower{member: m, pos: since}
 	done := false
 	defer func() {
@@ -184,20 +209,23 @@ func (h *Hub) Follow(ctx context.Context, m Member, name string, since event.Pos
 			ch.release()
 		}
 	}()
-	err := h.follow(ctx, ch, m, f, allow, joined)
+	err := h.follow(ctx, ch, ready, f, allow, joined)
 	done = err == nil
 	return err
 }
 
-func (h *Hub) follow(ctx context.Context, ch *channel, m Member, f *follower, allow func(context.Context) error, joined func(Joined)) error {
-	select {
-	case <-ch.ready:
-	case <-ctx.Done():
-		return ctx.Err()
+func (h *Hub) follow(ctx context.Context, ch *channel, ready chan struct{}, f *follower, allow func(context.Context) error, joined func(Joined)) error {
+	if ready != nil {
+		select {
+		case <-ready:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if ch.err != nil {
 		return ch.err
 	}
+	m := f.member
 	if err := allow(ctx); err != nil {
 		return err
 	}
@@ -335,8 +363,9 @@ type channel struct {
 	shard  *shard
 	users  int // shard.mu: followers and those about to be
 	cancel context.CancelFunc
-	ready  chan struct{} // closed once subscribed, or failed
+	ready  chan struct{} // shard.mu: closed, and nil, once subscribed or failed
 	err    error         // why it failed; set before ready
+	stop   func()        // shard.mu: ends the subscription; nil: there is none
 
 	in inbox
 

@@ -15,41 +15,64 @@ import (
 
 // user is somebody with connections to this node. While there are any, the
 // node follows the user's session channel to hear of revocations.
+//
+// All under Server.mu.
 type user struct {
-	conns  map[*conn]struct{} // Server.mu
-	cancel context.CancelFunc
+	conns  []*conn
+	cancel context.CancelFunc // of joining the channel
+	joined bool               // it is followed
 }
+
+func sessionChannel(user string) string { return "user:" + user + ":session" }
 
 // watch begins to follow a user's session channel; s.mu is held.
 func (s *Server) watch(id string) *user {
 	ctx, cancel := context.WithCancel(s.ctx)
-	u := &user{conns: map[*conn]struct{}{}, cancel: cancel}
+	u := &user{cancel: cancel}
 	s.users[id] = u
-	channel := "user:" + id + ":session"
 	s.wg.Go(func() {
-		w := &watcher{}
+		defer cancel()
 		anybody := func(context.Context) error { return nil }
-		if err := s.c.Hub.Follow(ctx, w, channel, event.Position{}, anybody, func(hub.Joined) {}); err != nil {
+		if err := s.c.Hub.Follow(ctx, u, sessionChannel(id), event.Position{}, anybody, func(hub.Joined) {}); err != nil {
 			if ctx.Err() == nil {
 				s.c.Log.Error("revocations of a user are not heard of", slog.Any("error", err))
 			}
 			return
 		}
-		defer s.c.Hub.Unfollow(w, channel)
+		s.mu.Lock()
+		u.joined = true
+		gone := s.users[id] != u
+		s.mu.Unlock()
+		if gone {
+			s.c.Hub.Unfollow(u, sessionChannel(id))
+			return
+		}
 		// A session may have ended between the handshake and here.
 		s.recheckConns(ctx, s.connsOf(id))
-		<-ctx.Done()
 	})
 	return u
 }
 
-// watcher follows a channel only so that the node does: what comes is seen by
-// Delivered.
-type watcher struct{ _ byte }
+// unwatch ends what watch has begun, of a user without connections; s.mu is
+// held. It returns what is left to do without it.
+func (s *Server) unwatch(id string, u *user) (rest func()) {
+	delete(s.users, id)
+	u.cancel()
+	if !u.joined {
+		return func() {} // watch does it
+	}
+	return func() { s.c.Hub.Unfollow(u, sessionChannel(id)) }
+}
 
-func (*watcher) Offer(*hub.Run) *hub.Frame            { return nil }
-func (*watcher) Behind(string)                        {}
-func (*watcher) Reset(string, string, event.Position) {}
+// Offer implements [hub.Member], like the others: a user follows only so that
+// the node does. What comes is seen by Delivered.
+func (*user) Offer(*hub.Run) *hub.Frame { return nil }
+
+// Behind implements [hub.Member].
+func (*user) Behind(string) {}
+
+// Reset implements [hub.Member].
+func (*user) Reset(string, string, event.Position) {}
 
 func (s *Server) connsOf(userID string) []*conn {
 	s.mu.Lock()
@@ -58,11 +81,7 @@ func (s *Server) connsOf(userID string) []*conn {
 	if u == nil {
 		return nil
 	}
-	list := make([]*conn, 0, len(u.conns))
-	for c := range u.conns {
-		list = append(list, c)
-	}
-	return list
+	return slices.Clone(u.conns)
 }
 
 // TakesRights reports whether an event may take rights: none of its channel may

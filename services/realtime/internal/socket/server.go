@@ -250,7 +250,7 @@ func (s *Server) add(c *conn) bool {
 	if u == nil {
 		u = s.watch(c.user)
 	}
-	u.conns[c] = struct{}{}
+	u.conns = append(u.conns, c)
 	s.conns[c] = struct{}{}
 	if s.c.Presence != nil {
 		c.absent = s.c.Presence.Enter(c.user)
@@ -260,6 +260,8 @@ func (s *Server) add(c *conn) bool {
 }
 
 func (s *Server) remove(c *conn, code int) {
+	rest := func() {}
+	defer func() { rest() }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.give()
@@ -272,9 +274,9 @@ func (s *Server) remove(c *conn, code int) {
 		c.absent()
 	}
 	if u := s.users[c.user]; u != nil {
-		if delete(u.conns, c); len(u.conns) == 0 {
-			delete(s.users, c.user)
-			u.cancel()
+		u.conns = slices.DeleteFunc(u.conns, func(o *conn) bool { return o == c })
+		if len(u.conns) == 0 {
+			rest = s.unwatch(c.user, u)
 		}
 	}
 	s.wheel.drop(c)
