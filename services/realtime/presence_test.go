@@ -255,9 +255,9 @@ func TestNobodyLeavesWhileRedisIsAwayNorWhenItIsBackEmpty(t *testing.T) {
 			return false
 		}
 	})
+	before := len(mira.messages())
 	server.Restart(t)
 	// Everybody is on the board again, and somebody new is seen by both.
-	before := len(mira.messages())
 	mira.awaitAfter(before, "ok", func(m message) bool { return m.Type == "status" && m.Status == "ok" })
 	if _, err := one.db.SQL().ExecContext(t.Context(), `INSERT INTO memberships VALUES ('harbor', 'lena', 'member')`); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,9 +9,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -25,86 +26,111 @@ var errForbidden = errors.New("forbidden")
 // conn is one client.
 type conn struct {
 	s      *Server
-	id     string
+	number uint64
 	user   string // never changes; see identity
 	nc     net.Conn
-	raw    syscall.RawConn // nil where writing cannot be tried
-	in     io.Reader       // nc, after what came with the handshake
-	ctx    context.Context //nolint:containedctx // the life of the connection
-	cancel context.CancelFunc
-	stream *stream // nil: it is a WebSocket
-	give   func()  // gives its place among the connections back
-	born   time.Time
+	at     descriptor
+	stream *stream   // nil: it is a WebSocket
+	give   func()    // gives its place among the connections back
+	absent func()    // says that the user is no longer here by this connection; nil: never was
 	oldest time.Time // when it is closed for its age
 
-	joins  bucket // subscriptions asked for; of the reading goroutine
-	absent func() // says that the user is no longer here by this connection; nil: never was
+	// Of the reading goroutine.
+	early *bytes.Reader // what came with the handshake; nil: it is read
+	begun bool
+	said  bucket // messages
+	joins bucket // subscriptions asked for
 
 	mu sync.Mutex
 	outbox
 	identity Identity
 	code     int // why it was closed
-	channels map[string]*subscription
+	channels []*subscription
 	watched  []*watched
-	heard    time.Time // when the client last said anything
-	pinged   time.Time // when it was last asked to; zero when it has answered
+	life     *life     // nil: nobody needs it
+	over     bool      // life is
+	reading  bool      // a goroutine does
+	armed    bool      // the poller knows of it
+	pinged   time.Time // when it was last asked to say something; zero when it has
 	nextPing time.Time
 	leaveAt  time.Time // when a draining server ends it; zero: not yet
 	due      int       // slot of the wheel
 }
 
-// subscription is a channel that a client follows, or is about to.
+// subscription is a channel that a client follows, or is about to. conn.mu
+// guards it.
 type subscription struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when joining has ended
-	joined bool          // conn.mu
+	channel string
+	joining *joining // nil: that is over
+	joined  bool
 }
 
-// serve reads until the connection ends.
+type joining struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it is over
+}
+
+// serve reads until the connection ends, or there is nothing more to be read
+// for now.
 func (c *conn) serve() {
-	defer c.end()
+	parked := false
+	defer func() {
+		if !parked {
+			c.end()
+		}
+	}()
 	defer c.survive()
-	// It may have ended after it was looked up, and before Ended found it.
-	c.s.closeEnded(c.ctx, c)
+	woken := c.begun
+	if !c.begun {
+		c.begun = true
+		// It may have ended after it was looked up, and before Ended found it.
+		c.s.closeEnded(c.s.ctx, c)
+	}
 	if c.stream != nil {
-		// A client has nothing to say here: this waits for it to leave.
-		_, _ = io.CopyN(io.Discard, c.in, int64(c.s.c.MessageBytes))
+		if parked = !woken && c.park(); !parked {
+			// A client has nothing to say here: this waits for it to leave.
+			_, _ = io.CopyN(io.Discard, c.input(), int64(c.s.c.MessageBytes))
+		}
 		return
 	}
-	if code := c.listen(); code != 0 {
+	var code int
+	if code, parked = c.listen(woken); code != 0 {
 		c.close(code)
 		c.drainInput()
 	}
 }
 
-// listen handles what the client sends. It returns the code to close with, or
-// 0 if the connection is over.
-func (c *conn) listen() int {
-	limit := newBucket(c.s.c.PerSecond, c.s.c.PerSecond, c.born)
-	in := frames{in: c.in, most: c.s.c.MessageBytes}
-	for {
+// listen handles what the client sends, until it is parked or the connection
+// is over; code is what to close with, or 0. woken says that there is
+// something.
+func (c *conn) listen(woken bool) (code int, parked bool) {
+	in := frames{in: c.input(), most: c.s.c.MessageBytes}
+	for ; ; woken = false {
+		if !woken && !in.open && c.park() {
+			return 0, true
+		}
 		op, payload, err := in.next()
 		if code, ok := errors.AsType[refused](err); ok {
-			return int(code)
+			return int(code), false
 		}
 		if err != nil {
-			return 0
+			return 0, false
 		}
 		now := time.Now()
-		c.alive(now)
+		c.alive()
 		if op == ws.OpClose {
 			c.close(closeNormal)
-			return 0
+			return 0, false
 		}
-		if !limit.take(now) {
-			return closeRateLimited
+		if !c.said.take(now, c.s.c.PerSecond, c.s.c.PerSecond) {
+			return closeRateLimited, false
 		}
 		switch op {
 		case ws.OpPing:
 			c.tell(queued{raw: frame(0xA, payload)}, closeSlow)
 		case ws.OpText:
 			if code := c.receive(payload); code != 0 {
-				return code
+				return code, false
 			}
 		}
 	}
@@ -113,13 +139,13 @@ func (c *conn) listen() int {
 // drainInput reads on for a moment after a close frame was sent: closing with
 // unread input would reset the connection, and the client might not see why.
 func (c *conn) drainInput() {
-	_, _ = io.CopyN(io.Discard, c.in, 1<<20) // close has set a deadline
+	_, _ = io.CopyN(io.Discard, c.input(), 1<<20) // close has set a deadline
 }
 
-func (c *conn) alive(now time.Time) {
+func (c *conn) alive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard, c.pinged = now, time.Time{}
+	c.pinged = time.Time{}
 }
 
 // receive handles a message; the result is the code to close with, or 0.
@@ -162,7 +188,7 @@ func (c *conn) subscribeAll(id json.RawMessage, refs []channelRef) {
 			c.refuse(id, ref.Ch, codeTooMany, 0) // once for all the rest
 			return
 		}
-		if !c.joins.take(time.Now()) {
+		if !c.joins.take(time.Now(), c.s.c.PerSecond, 2*c.s.c.Channels) {
 			c.refuse(id, ref.Ch, codeUnavailable, time.Second+rand.N(2*time.Second))
 			continue
 		}
@@ -181,25 +207,42 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 		refuse(codeBadChannel, 0)
 		return
 	}
+	life, exit := c.enter()
+	ctx, cancel := context.WithCancel(life)
+	done := func() { cancel(); exit() }
 	c.mu.Lock()
 	if c.closing || c.closed {
 		c.mu.Unlock()
+		done()
 		return
 	}
-	if _, ok := c.channels[ref.Ch]; !ok && len(c.channels) >= c.s.c.Channels {
+	var before *joining
+	i := c.place(ref.Ch)
+	if i < 0 && len(c.channels) >= c.s.c.Channels {
 		c.mu.Unlock()
+		done()
 		refuse(codeTooMany, 0)
 		return
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
-	sub := &subscription{cancel: cancel, done: make(chan struct{})}
-	before := c.channels[ref.Ch]
-	c.channels[ref.Ch] = sub
+	j := &joining{cancel: cancel, done: make(chan struct{})}
+	sub := &subscription{channel: ref.Ch, joining: j}
+	if i < 0 {
+		c.channels = append(c.channels, sub)
+	} else {
+		before = c.channels[i].joining
+		c.channels[i] = sub
+	}
 	c.mu.Unlock()
 	c.spawn(func() {
-		defer close(sub.done)
+		defer done()
+		defer func() {
+			close(j.done)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			sub.joining = nil
+		}()
 		if before != nil {
-			before.cancel() // of no effect once it has joined
+			before.cancel()
 			<-before.done
 		}
 		err := c.join(ctx, id, ref, sub)
@@ -249,15 +292,25 @@ func (c *conn) join(ctx context.Context, id json.RawMessage, ref channelRef, sub
 // leave stops following a channel, also one that is only about to be.
 func (c *conn) leave(channel string) {
 	c.mu.Lock()
-	sub := c.channels[channel]
-	delete(c.channels, channel)
-	c.mu.Unlock()
-	if sub == nil {
+	i := c.place(channel)
+	if i < 0 {
+		c.mu.Unlock()
 		return
 	}
-	sub.cancel()
+	j := c.channels[i].joining
+	c.channels = slices.Delete(c.channels, i, i+1)
+	c.mu.Unlock()
+	if j != nil {
+		j.cancel()
+	}
 	c.s.c.Hub.Unfollow(c, channel)
 	c.unwatchTeam(channel)
+}
+
+// place returns where a channel is among those of the client, or -1; c.mu is
+// held.
+func (c *conn) place(channel string) int {
+	return slices.IndexFunc(c.channels, func(s *subscription) bool { return s.channel == channel })
 }
 
 // following returns the channels with a prefix; with pending also those that
@@ -266,9 +319,9 @@ func (c *conn) following(prefix string, pending bool) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var list []string
-	for ch, sub := range c.channels {
-		if strings.HasPrefix(ch, prefix) && (pending || sub.joined) {
-			list = append(list, ch)
+	for _, sub := range c.channels {
+		if strings.HasPrefix(sub.channel, prefix) && (pending || sub.joined) {
+			list = append(list, sub.channel)
 		}
 	}
 	return list
@@ -287,8 +340,10 @@ func (c *conn) revoke(prefix string) {
 
 // end cleans up after the reading goroutine.
 func (c *conn) end() {
-	c.cancel()
 	c.mu.Lock()
+	if c.over = true; c.life != nil {
+		c.life.cancel()
+	}
 	c.fail()
 	code := c.code
 	c.mu.Unlock()

@@ -179,20 +179,18 @@ func closeFrame(code int) []byte {
 
 // bucket allows rate of something a second, and most at once.
 type bucket struct {
-	rate, most, tokens float64
-	last               time.Time
+	taken float64 // and not refilled yet
+	last  int64   // when that was so, in nanoseconds of the clock
 }
 
-func newBucket(rate, most int, now time.Time) bucket {
-	return bucket{rate: float64(rate), most: float64(most), tokens: float64(most), last: now}
-}
-
-func (b *bucket) take(now time.Time) bool {
-	b.tokens = min(b.most, b.tokens+now.Sub(b.last).Seconds()*b.rate)
-	b.last = now
-	if b.tokens < 1 {
+// take takes one of most, of which rate are refilled each second.
+func (b *bucket) take(now time.Time, rate, most int) bool {
+	at := now.UnixNano()
+	b.taken = max(0, b.taken-float64(max(0, at-b.last))/1e9*float64(rate))
+	b.last = at
+	if b.taken > float64(most-1) {
 		return false
 	}
-	b.tokens--
+	b.taken++
 	return true
 }

@@ -16,7 +16,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -34,9 +33,10 @@ type Server struct {
 	node    string
 	wheel   wheel
 	poke    chan struct{} // asks for a recheck of everybody
+	poller  *poller
 
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
+	conns    map[uint64]*conn // by number
 	users    map[string]*user
 	draining bool
 	closed   bool
@@ -59,9 +59,14 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		c: c, metrics: ms, ctx: ctx, cancel: cancel,
 		node:  strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name, no secret
 		poke:  make(chan struct{}, 1),
-		conns: map[*conn]struct{}{}, users: map[string]*user{},
+		conns: map[uint64]*conn{}, users: map[string]*user{},
 		wheel: newWheel(c.Tick),
 	}
+	if s.poller, err = newPoller(); err != nil {
+		cancel()
+		return nil, err
+	}
+	s.wg.Go(func() { s.poller.run(s.wake) })
 	s.wg.Go(s.turn)
 	s.wg.Go(s.recheck)
 	return s, nil
@@ -197,12 +202,10 @@ type arrival struct {
 func (s *Server) adopt(in arrival) {
 	now := time.Now()
 	c := &conn{
-		s: s, user: in.who.UserID, identity: in.who, nc: in.nc, in: in.nc, give: in.give, stream: in.stream, born: now, heard: now,
-		id:       s.node + "-" + strconv.FormatUint(s.number.Add(1), 36),
+		s: s, number: s.number.Add(1), user: in.who.UserID, identity: in.who, nc: in.nc, at: describe(in.nc), give: in.give, stream: in.stream,
+		reading:  true,
 		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
 		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
-		channels: map[string]*subscription{},
-		joins:    newBucket(s.c.PerSecond, 2*s.c.Channels, now),
 	}
 	if c.stream != nil {
 		c.nextPing = now.Add(s.c.Comment)
@@ -210,15 +213,9 @@ func (s *Server) adopt(in arrival) {
 	if in.rw != nil {
 		if n := in.rw.Reader.Buffered(); n > 0 {
 			early, _ := in.rw.Reader.Peek(n)
-			c.in = io.MultiReader(strings.NewReader(string(early)), in.nc)
+			c.early = earlyReader(early)
 		}
 	}
-	if sc, ok := in.nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
-		}
-	}
-	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	if in.first != nil {
 		c.tell(queued{raw: in.first}, closeSlow)
 	}
@@ -228,7 +225,7 @@ func (s *Server) adopt(in arrival) {
 		return
 	}
 	c.send(encode(helloMessage{
-		Type: "hello", Conn: c.id, PingMs: s.c.PingEvery.Milliseconds(),
+		Type: "hello", Conn: s.node + "-" + strconv.FormatUint(c.number, 36), PingMs: s.c.PingEvery.Milliseconds(),
 		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
 	}))
 	c.send(status(s.up.Load()))
@@ -251,7 +248,7 @@ func (s *Server) add(c *conn) bool {
 		u = s.watch(c.user)
 	}
 	u.conns = append(u.conns, c)
-	s.conns[c] = struct{}{}
+	s.conns[c.number] = c
 	if s.c.Presence != nil {
 		c.absent = s.c.Presence.Enter(c.user)
 	}
@@ -266,10 +263,10 @@ func (s *Server) remove(c *conn, code int) {
 	defer s.mu.Unlock()
 	c.give()
 	s.metrics.ended(code)
-	if _, ok := s.conns[c]; !ok {
+	if s.conns[c.number] == nil {
 		return
 	}
-	delete(s.conns, c)
+	delete(s.conns, c.number)
 	if c.absent != nil {
 		c.absent()
 	}
@@ -290,7 +287,7 @@ func (s *Server) remove(c *conn, code int) {
 func (s *Server) all() []*conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Collect(maps.Keys(s.conns))
+	return slices.Collect(maps.Values(s.conns))
 }
 
 func (s *Server) isDraining() bool {
@@ -369,7 +366,7 @@ func (s *Server) endAt(c *conn, when time.Time) {
 	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.conns[c]; ok {
+	if s.conns[c.number] != nil {
 		s.wheel.drop(c)
 		s.wheel.put(c, when)
 	}
@@ -384,6 +381,7 @@ func (s *Server) Close() {
 		c.close(closeDrain)
 	}
 	s.cancel()
+	s.poller.close()
 	s.wg.Wait()
 }
 

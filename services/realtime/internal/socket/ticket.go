@@ -139,7 +139,7 @@ func (c *conn) refresh(id json.RawMessage, ticket string) int {
 	c.mu.Unlock()
 	// Its end may have come between the ticket's use and here, when nothing
 	// stood on it.
-	if c.s.closeEnded(c.ctx, c) {
+	if c.s.closeEnded(c.s.ctx, c) {
 		return 0
 	}
 	c.send(encode(refreshedMessage{Type: "refreshed", ID: id}))

@@ -48,7 +48,7 @@ func (s *Server) turn() {
 		for c := range due {
 			next := c.tick(now)
 			s.mu.Lock()
-			if _, ok := s.conns[c]; ok {
+			if s.conns[c.number] != nil {
 				s.wheel.put(c, next)
 			}
 			s.mu.Unlock()

@@ -154,10 +154,10 @@ func (c *conn) writeRun(r *hub.Run) {
 // try writes what the kernel takes at once; it reports false if the
 // connection has failed. c.mu is held.
 func (c *conn) try(wire []byte) (n int, ok bool) {
-	if c.raw == nil {
+	if c.at.none() {
 		return 0, true
 	}
-	n, err := writeNow(c.raw, wire)
+	n, err := c.at.write(wire)
 	if err != nil {
 		c.fail()
 		return 0, false
@@ -285,6 +285,8 @@ func (c *conn) startCatchingUp() {
 	}
 	c.catching = true
 	c.spawn(func() {
+		life, leave := c.enter()
+		defer leave()
 		for {
 			c.mu.Lock()
 			var channel string
@@ -298,11 +300,11 @@ func (c *conn) startCatchingUp() {
 			}
 			delete(c.behind, channel)
 			c.mu.Unlock()
-			if !c.mayRead(channel) {
+			if !c.mayRead(life, channel) {
 				continue
 			}
 			// An error means that the connection has ended.
-			_ = c.s.c.Hub.CatchUp(c.ctx, c, channel)
+			_ = c.s.c.Hub.CatchUp(life, c, channel)
 		}
 	})
 }
@@ -310,8 +312,8 @@ func (c *conn) startCatchingUp() {
 // mayRead reports whether the client may read on in the history of a channel,
 // which may be ahead of the event that takes the right to it. Where nobody can
 // tell, it may: it did a moment ago.
-func (c *conn) mayRead(channel string) bool {
-	ctx, cancel := context.WithTimeout(c.ctx, time.Second)
+func (c *conn) mayRead(ctx context.Context, channel string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	ok, err := c.s.c.Auth.Allowed(ctx, c.user, channel)
 	if err != nil || ok {
@@ -358,7 +360,9 @@ func (c *conn) drain() {
 			}
 		}
 		if last {
+			c.mu.Lock()
 			c.linger()
+			c.mu.Unlock()
 			return
 		}
 	}
@@ -462,12 +466,14 @@ func (c *conn) abort(code int) {
 	}
 }
 
-// linger waits a moment for the client's answer to the close frame.
+// linger waits a moment for the client's answer to the close frame; c.mu is
+// held.
 func (c *conn) linger() {
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
 		_ = tcp.CloseWrite()
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(goodbye))
+	c.wake()
 }
 
 // fail ends the connection at once; c.mu is held. The reading goroutine sees
@@ -482,4 +488,5 @@ func (c *conn) fail() {
 	}
 	c.queue, c.rest, c.bytes, c.control = nil, nil, 0, 0
 	_ = c.nc.Close()
+	c.wake()
 }
