@@ -96,3 +96,21 @@ func Rendered(f *hub.Frame) (asEvent, asFrame []byte) {
 	s := stream{cursor: cursor{}}
 	return s.render(nil, queued{frame: f}), (&hub.Run{Frames: []*hub.Frame{f}}).Wire(appendText)
 }
+
+// Scribble writes over buffers that nobody may be using any more, until stop
+// is closed.
+func Scribble(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		buf := writeBuffers.Get().(*[]byte)
+		b := (*buf)[:cap(*buf)]
+		for i := range b {
+			b[i] = '#'
+		}
+		writeBuffers.Put(buf)
+	}
+}
