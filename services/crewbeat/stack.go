@@ -82,6 +82,7 @@ func (s *stack) openRedis(ctx context.Context) error {
 		return err
 	}
 	s.redis = r
+	s.telemetry.AddHistogram(commandTimes(r))
 	s.closer("redis", func(context.Context) error { return r.Close() })
 	if s.monitor, err = monitor.New(r, monitor.Options{Log: s.log, Meter: s.telemetry.Meter()}); err != nil {
 		return fmt.Errorf("set up the monitor of redis: %w", err)

@@ -135,13 +135,9 @@ func Open(ctx context.Context, cfg Config, opts Options) (*Conn, error) {
 	if cfg.Monitoring {
 		c.profile = profile.New(time.Now())
 	}
-	hook, err := newHook(c, opts)
-	if err != nil {
-		return nil, err
-	}
 	quietClientLog(opts.Log)
 	c.client = newClient(c.clientOptions(cfg.MinConnections, cfg.MaxConnections))
-	c.client.AddHook(hook)
+	c.client.AddHook(newHook(c, opts))
 	if err := c.firstLook(ctx); err != nil {
 		c.dropProbe()
 		return nil, errors.Join(err, c.client.Close())

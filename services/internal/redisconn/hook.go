@@ -13,8 +13,6 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
@@ -27,7 +25,6 @@ import (
 type hook struct {
 	c          *Conn
 	tracer     trace.Tracer
-	duration   metric.Float64Histogram // nil unless monitoring
 	system     attribute.KeyValue
 	server     []attribute.KeyValue
 	operations sync.Map // by the client's name of a command: *operation
@@ -37,10 +34,9 @@ type hook struct {
 // operation is a kind of command, with what would otherwise be made anew for
 // each one.
 type operation struct {
-	name    string                // upper case
-	record  *profile.Command      // nil unless monitoring
-	waits   bool                  // it may wait for something to happen; see blocks
-	succeed []metric.RecordOption // attributes of one that went well
+	name   string           // upper case
+	record *profile.Command // nil unless monitoring
+	waits  bool             // it may wait for something to happen; see blocks
 }
 
 // mostOperations bounds what is kept for names that somebody makes up.
@@ -51,7 +47,6 @@ func (h *hook) operation(name string) *operation {
 		return o.(*operation)
 	}
 	o := &operation{name: strings.ToUpper(name), waits: mayBlock(name)}
-	o.succeed = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(h.system, attribute.String("db.operation.name", o.name)))}
 	if h.c.profile != nil {
 		o.record = h.c.profile.Command(o.name)
 	}
@@ -67,7 +62,7 @@ type totals struct {
 	nanoseconds                                           atomic.Int64 // spent on commands
 }
 
-func newHook(c *Conn, opts Options) (*hook, error) {
+func newHook(c *Conn, opts Options) *hook {
 	h := &hook{c: c, tracer: opts.Tracer, system: attribute.String("db.system.name", "redis")}
 	if h.tracer == nil {
 		h.tracer = tracenoop.NewTracerProvider().Tracer("")
@@ -75,22 +70,7 @@ func newHook(c *Conn, opts Options) (*hook, error) {
 	if host, _, err := net.SplitHostPort(c.cfg.Addrs[0]); err == nil && c.cfg.Mode == Single {
 		h.server = []attribute.KeyValue{attribute.String("server.address", host)}
 	}
-	if !c.cfg.Monitoring {
-		return h, nil
-	}
-	meter := opts.Meter
-	if meter == nil {
-		meter = noop.NewMeterProvider().Meter("")
-	}
-	var err error
-	h.duration, err = meter.Float64Histogram("db.client.operation.duration",
-		metric.WithUnit("s"),
-		metric.WithDescription("Time that database commands took, without blocking reads."),
-		metric.WithExplicitBucketBoundaries(.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5))
-	if err != nil {
-		return nil, fmt.Errorf("create redis duration histogram: %w", err)
-	}
-	return h, nil
+	return h
 }
 
 // DialHook counts connections.
@@ -119,7 +99,6 @@ func (h *hook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 				op.record.Count(begin.Add(took), counted(failure))
 			} else {
 				op.record.Took(begin.Add(took), took, counted(failure))
-				h.measure(ctx, op, took, failure)
 			}
 		}
 		if h.c.cfg.Debug {
@@ -147,7 +126,6 @@ func (h *hook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 					one.record.Count(end, counted(failureOf(cmd.Err())))
 				}
 			}
-			h.measure(ctx, op, took, failure)
 		}
 		if h.c.cfg.Debug {
 			for _, cmd := range cmds {
@@ -183,18 +161,6 @@ func (h *hook) start(ctx context.Context, op string, attrs ...attribute.KeyValue
 	attrs = append(attrs, h.system, attribute.String("db.operation.name", op))
 	attrs = append(attrs, h.server...)
 	return h.tracer.Start(ctx, "redis "+op, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
-}
-
-// measure tells the meter how long a command took.
-func (h *hook) measure(ctx context.Context, op *operation, took time.Duration, failure string) {
-	if h.duration == nil {
-		return
-	}
-	attrs := op.succeed
-	if failure != "" {
-		attrs = []metric.RecordOption{metric.WithAttributes(h.system, attribute.String("db.operation.name", op.name), attribute.String("error.type", failure))}
-	}
-	h.duration.Record(ctx, took.Seconds(), attrs...)
 }
 
 // end counts, and ends the span.

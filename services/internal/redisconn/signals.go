@@ -59,6 +59,16 @@ func (c *Conn) Profile() profile.Report {
 	return c.profile.Report(time.Now())
 }
 
+// Timings are how long commands took, for a histogram: of each command, of
+// those that went well and of each kind of failure, without blocking reads. It
+// is empty with REDIS_PERFORMANCE_MONITORING=false, or without a Redis.
+func (c *Conn) Timings() []profile.Timing {
+	if c.profile == nil {
+		return nil
+	}
+	return c.profile.Timings()
+}
+
 // ResetProfile makes the profile begin anew.
 func (c *Conn) ResetProfile() {
 	if c.profile != nil {

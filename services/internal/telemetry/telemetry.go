@@ -41,6 +41,7 @@ type Options struct {
 
 // Telemetry makes traces and metrics. Shut it down last of all.
 type Telemetry struct {
+	counted  *counted // histograms of others
 	traces   *sdktrace.TracerProvider
 	metrics  *sdkmetric.MeterProvider
 	registry *prometheus.Registry
@@ -63,7 +64,7 @@ func Setup(ctx context.Context, opts Options) (*Telemetry, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Telemetry{registry: prometheus.NewRegistry()}
+	t := &Telemetry{registry: prometheus.NewRegistry(), counted: &counted{began: time.Now()}}
 	traceOptions := []sdktrace.TracerProviderOption{sdktrace.WithResource(res)}
 	if opts.TraceView != nil {
 		// Soon, so that a person who has just done something finds its trace.
@@ -87,7 +88,7 @@ func Setup(ctx context.Context, opts Options) (*Telemetry, error) {
 	}
 	t.traces = sdktrace.NewTracerProvider(traceOptions...)
 
-	if t.metrics, err = meters(res, t.registry); err != nil {
+	if t.metrics, err = meters(res, t.registry, t.counted); err != nil {
 		return nil, errors.Join(err, t.traces.Shutdown(ctx))
 	}
 	otel.SetErrorHandler(&complaints{log: opts.Log, now: time.Now})
@@ -141,7 +142,7 @@ func exportWanted(getenv func(string) string) bool {
 }
 
 // meters makes metrics for Prometheus, in registry.
-func meters(res *resource.Resource, registry *prometheus.Registry) (*sdkmetric.MeterProvider, error) {
+func meters(res *resource.Resource, registry *prometheus.Registry, more sdkmetric.Producer) (*sdkmetric.MeterProvider, error) {
 	err := errors.Join(
 		registry.Register(collectors.NewGoCollector()),
 		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
@@ -149,7 +150,7 @@ func meters(res *resource.Resource, registry *prometheus.Registry) (*sdkmetric.M
 	if err != nil {
 		return nil, fmt.Errorf("register runtime metrics: %w", err)
 	}
-	exporter, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo())
+	exporter, err := promexporter.New(promexporter.WithRegisterer(registry), promexporter.WithoutScopeInfo(), promexporter.WithProducer(more))
 	if err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)
 	}

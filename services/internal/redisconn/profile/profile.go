@@ -40,7 +40,7 @@ func (r *Recorder) Command(name string) *Command {
 		name = other
 	}
 	if c = r.commands[name]; c == nil {
-		c = &Command{name: name, epoch: r.since, errors: map[string]int64{}}
+		c = &Command{name: name, epoch: r.since, errors: map[string]int64{}, well: Timing{Command: name}, failures: map[string]*Timing{}}
 		r.commands[name] = c
 	}
 	return c
@@ -69,6 +69,9 @@ type Command struct {
 	total  time.Duration    // of those
 	last   [lastCommands]time.Duration
 	ring   [slots]*slot // made when first needed
+
+	well     Timing
+	failures map[string]*Timing // by kind
 }
 
 func (c *Command) reset() {
@@ -88,6 +91,7 @@ func (c *Command) Took(at time.Time, took time.Duration, failure string) {
 	c.last[c.timed%lastCommands] = took
 	c.timed++
 	c.total += took
+	c.timing(failure).add(took)
 	if s != nil {
 		s.took.add(took)
 	}

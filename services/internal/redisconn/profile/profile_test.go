@@ -103,6 +103,40 @@ func TestNamesAndErrorsAreBounded(t *testing.T) {
 	}
 }
 
+func TestTimingsOnlyGrow(t *testing.T) {
+	now := time.Now()
+	r := profile.New(now)
+	get := r.Command("GET")
+	for _, took := range []time.Duration{time.Microsecond, 100 * time.Microsecond, 101 * time.Microsecond, time.Second, 3 * time.Second} {
+		get.Took(now, took, "")
+	}
+	get.Took(now, time.Millisecond, "ERR")
+	get.Count(now, "") // its time says nothing
+	r.Reset(now)
+	for i := range 100 {
+		r.Command("SET").Took(now, time.Millisecond, fmt.Sprint("E", i))
+	}
+	all := r.Timings()
+	if len(all) != 2+16 || all[0].Command != "GET" || all[0].Failure != "" || all[1].Failure != "ERR" {
+		t.Fatalf("%d timings, from %+v", len(all), all[:min(2, len(all))])
+	}
+	got := all[0]
+	want := profile.Timing{Command: "GET", Count: 5, Sum: 4*time.Second + 202*time.Microsecond}
+	want.Buckets[0], want.Buckets[1], want.Buckets[12], want.Buckets[14] = 2, 1, 1, 1
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	for _, timing := range all {
+		var sum uint64
+		for _, n := range timing.Buckets {
+			sum += n
+		}
+		if sum != timing.Count {
+			t.Errorf("%s %s: %d in buckets, and %d counted", timing.Command, timing.Failure, sum, timing.Count)
+		}
+	}
+}
+
 func TestResetForgets(t *testing.T) {
 	r := profile.New(start)
 	kept := r.Command("GET")
