@@ -80,6 +80,13 @@ function listening(child: ChildProcess): Promise<string> {
   })
 }
 
+/** How many live connections a server counts. */
+export async function connections(server: { url: string }): Promise<number> {
+  const text = await (await fetch(`${server.url}/metrics`)).text()
+  const values = [...text.matchAll(/^realtime_connections(?:{[^}]*})? (\S+)$/gm)].map((m) => Number(m[1]))
+  return values.reduce((a, b) => a + b, 0)
+}
+
 /** A network between a browser and the server that can fail. */
 export type Network = {
   url: string

@@ -195,7 +195,7 @@ const inside = createRoute({
 function SignedIn({ me }: { me: User }) {
   const { realtime, ticks, queryClient } = useRouteContext({ from: '__root__' })
   useEffect(() => {
-    realtime.start()
+    realtime.start(me.id)
     void ticks.start(me.id)
     return () => {
       realtime.stop()

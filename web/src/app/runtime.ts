@@ -6,11 +6,11 @@ import { keepInBrowser } from '@/api/keep'
 import { meQuery } from '@/api/me'
 import { explain, isTemporary } from '@/api/problem'
 import { Ticks } from '@/api/ticks'
-import { Realtime } from '@/realtime'
+import { openLive, type PageLive } from '@/realtime'
 import { clearToasts, toast } from '@/ui/toast'
 
 /** What lives as long as the page. */
-export type Runtime = { queryClient: QueryClient; realtime: Realtime; ticks: Ticks }
+export type Runtime = { queryClient: QueryClient; realtime: PageLive; ticks: Ticks }
 
 /** Puts together what lives as long as the page, and what passes between its parts. */
 export function createRuntime(): Runtime {
@@ -28,9 +28,7 @@ export function createRuntime(): Runtime {
     },
   })
 
-  const realtime = new Realtime({
-    url: () => `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/rt/v1/ws`,
-  })
+  const realtime = openLive()
 
   const ticks = new Ticks({
     send: sendTick,
@@ -69,16 +67,27 @@ export function createRuntime(): Runtime {
     }
     // Back, or cut off: find out how the server is, rather than to wait for the next poll.
     if (phase === 'open' || phase === 'waiting') void queryClient.invalidateQueries({ queryKey: ['health'] })
-    if (phase === 'ended' && (now.ended === 'signed-out' || now.ended === 'revoked'))
-      void queryClient.invalidateQueries({ queryKey: meQuery.queryKey, exact: true })
+    if (phase === 'ended' && (now.ended === 'signed-out' || now.ended === 'revoked')) void whoIsIt()
   })
+
+  // Ended, perhaps by another window: find out who is signed in. If it is still
+  // the same person, who has signed in anew there, go on, but not for ever.
+  let asked = -Infinity
+  const whoIsIt = async () => {
+    const before = queryClient.getQueryData(meQuery.queryKey)
+    await queryClient.invalidateQueries({ queryKey: meQuery.queryKey, exact: true })
+    const me = queryClient.getQueryData(meQuery.queryKey)
+    if (!me || me.id !== before?.id || Date.now() - asked < 30_000) return
+    asked = Date.now()
+    realtime.start(me.id)
+  }
 
   return { queryClient, realtime, ticks }
 }
 
 /** Forgets everything about the person who was here. What they ticked offline stays kept for them. */
 export function forget({ queryClient, realtime, ticks }: Runtime): void {
-  realtime.stop()
+  realtime.end()
   ticks.stop()
   clearToasts()
   queryClient.clear()

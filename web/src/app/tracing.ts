@@ -3,14 +3,14 @@ import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http'
 import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BatchSpanProcessor, StackContextManager, WebTracerProvider } from '@opentelemetry/sdk-trace-web'
 import { instrument } from '@/api/client'
-import type { Realtime } from '@/realtime'
+import type { PageLive } from '@/realtime'
 
 /**
  * Makes a span of every request of the page, and of every event it shows, and
  * sends them to the server it came from. With the server's own spans they are
  * one trace, from a tick here to a team-mate's screen.
  */
-export function startTracing(realtime: Realtime): void {
+export function startTracing(realtime: PageLive): void {
   const provider = new WebTracerProvider({
     resource: resourceFromAttributes({ 'service.name': 'crewbeat-web' }),
     spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: '/v1/traces' }), { scheduledDelayMillis: 1000 })],

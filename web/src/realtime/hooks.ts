@@ -1,12 +1,12 @@
-import { createContext, useContext, useEffect, useEffectEvent, useSyncExternalStore } from 'react'
+import { createContext, useContext, useEffect, useEffectEvent, useState, useSyncExternalStore } from 'react'
+import type { Live, Status } from './live'
 import type { Event } from './protocol'
-import { Realtime, type Status } from './socket'
 
 /** The page's connection. */
-export const RealtimeContext = createContext<Realtime | undefined>(undefined)
+export const RealtimeContext = createContext<Live | undefined>(undefined)
 
 /** The page's connection; only below its provider. */
-export function useRealtime(): Realtime {
+export function useRealtime(): Live {
   const realtime = useContext(RealtimeContext)
   if (!realtime) throw new Error('useRealtime: no RealtimeContext above this component')
   return realtime
@@ -37,4 +37,15 @@ export function useChannel(
     if (channel === undefined || !ready) return
     return realtime.follow(channel, start(), { onEvent: (e) => onEvent(e), onReset: () => onReset() })
   }, [realtime, channel, ready])
+}
+
+/**
+ * Who is here in the team whose channel somebody on the page follows; undefined
+ * while that is not known.
+ */
+export function usePeople(channel: string): ReadonlySet<string> | undefined {
+  const realtime = useRealtime()
+  const [people, setPeople] = useState<ReadonlySet<string>>()
+  useEffect(() => realtime.people(channel, setPeople), [realtime, channel])
+  return people
 }

@@ -1,3 +1,6 @@
-export { RealtimeContext, useChannel, useRealtime, useRealtimeStatus } from './hooks'
+export { RealtimeContext, useChannel, usePeople, useRealtime, useRealtimeStatus } from './hooks'
+export type { Live, Status } from './live'
+export { openLive } from './open'
+export type { PageLive } from './page'
 export type { Event } from './protocol'
-export { Realtime, type Status } from './socket'
+export { Realtime } from './socket'

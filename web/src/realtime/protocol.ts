@@ -9,6 +9,8 @@ export type Event = {
   channel: string
   /** opaque; sent back as `since` to go on from here */
   offset: string
+  /** `ephemeral`: is not kept, and is no position to go on from */
+  class: string
   /** W3C traceparent of whoever made it happen */
   trace?: string
 }
@@ -18,6 +20,7 @@ export type Control =
   | { type: 'hello'; ping_ms: number }
   | { type: 'subscribed'; ch: string; offset: string; recovered: boolean }
   | { type: 'ping' }
+  | { type: 'presence'; ch: string; users: string[] | undefined; joined: string[]; left: string[] }
   | { type: 'reset'; ch: string; offset: string }
   | { type: 'status'; status: 'ok' | 'degraded' }
   | { type: 'drain'; reconnect_after_ms: number; deadline_ms: number }
@@ -45,6 +48,14 @@ export function parseFrame(text: string): Frame | undefined {
       return { type: 'hello', ping_ms: number(value.ping_ms, 25_000) }
     case 'subscribed':
       return { type: 'subscribed', ch: text_(value.ch), offset: text_(value.offset), recovered: value.recovered === true }
+    case 'presence':
+      return {
+        type: 'presence',
+        ch: text_(value.ch),
+        users: Array.isArray(value.users) ? texts(value.users) : undefined,
+        joined: texts(value.joined),
+        left: texts(value.left),
+      }
     case 'ping':
       return { type: 'ping' }
     case 'reset':
@@ -73,6 +84,7 @@ function parseEvent(event: string, value: Record<string, unknown>): Event | unde
     id: value.id,
     channel: value.channel,
     offset: text_(value.offset),
+    class: text_(value.class),
     ...(typeof value.trace === 'string' && value.trace !== '' ? { trace: value.trace } : {}),
   }
 }
@@ -83,6 +95,10 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function text_(value: unknown): string {
   return typeof value === 'string' ? value : ''
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((v) => typeof v === 'string') : []
 }
 
 function number(value: unknown, otherwise: number): number {

@@ -1,30 +1,9 @@
-import { type AfterClose, afterClose, backoff } from './close'
+import { Channel } from './channel'
+import { afterClose, backoff } from './close'
+import type { Listener, Live, OnPeople, Status } from './live'
+import { People } from './people'
 import { type Control, type Event, isEvent, parseFrame } from './protocol'
 import { Seen } from './seen'
-
-/** How the page stands with the server's live updates. */
-export type Status = {
-  /** `waiting`: cut off, and trying again by itself. `ended`: no more tries until told. */
-  phase: 'idle' | 'connecting' | 'open' | 'waiting' | 'ended'
-  /** The server said that it is slower for now; nothing is lost. */
-  degraded: boolean
-  /** Why it ended. */
-  ended?: Extract<AfterClose, { again: false }>['reason']
-  /** Failed tries in a row. */
-  failures: number
-}
-
-export type Listener = {
-  onEvent: (event: Event) => void
-  /** What was missed cannot be replayed: load it again. */
-  onReset: () => void
-}
-
-type Channel = {
-  listeners: Set<Listener>
-  /** the last position known; undefined until the server or a REST answer told one */
-  since: string | undefined
-}
 
 /** One connection, old or new: during a drain there are two. */
 type Link = {
@@ -44,18 +23,11 @@ export type Options = {
   random?: () => number
 }
 
-/**
- * The page's one connection for live updates.
- *
- * Guarantees: an event is handed to the listeners of its channel once and in
- * order; after a cut, everything since the last one follows, or `onReset` says
- * that it could not; it reconnects by itself unless the server said not to.
- *
- * Not guaranteed: that an event arrives at all before `onReset` asks to reload.
- */
-export class Realtime {
+/** A connection of one's own for live updates: of a page, or of the worker that all pages share. */
+export class Realtime implements Live {
   readonly #options: Required<Options>
   readonly #channels = new Map<string, Channel>()
+  readonly #people = new Map<string, People>()
   readonly #seen = new Seen()
   readonly #watchers = new Set<() => void>()
   #status: Status = { phase: 'idle', degraded: false, failures: 0 }
@@ -65,17 +37,12 @@ export class Realtime {
   #handover: ReturnType<typeof setTimeout> | undefined
   #requests = 0
 
-  /** Called after the listeners with each event; tracing puts itself here. */
-  onShown: (event: Event) => void = () => undefined
-
   constructor(options: Options) {
     this.#options = { open: (url) => new WebSocket(url), random: Math.random, ...options }
   }
 
-  /** The status; a new object whenever it changes. */
   status = (): Status => this.#status
 
-  /** Calls watcher after each change of the status. */
   watch = (watcher: () => void): (() => void) => {
     this.#watchers.add(watcher)
     return () => {
@@ -83,7 +50,6 @@ export class Realtime {
     }
   }
 
-  /** Connects, and keeps connected until stop. */
   start(): void {
     if (this.#status.phase === 'idle' || this.#status.phase === 'ended') this.#connect()
   }
@@ -94,40 +60,53 @@ export class Realtime {
     clearTimeout(this.#handover)
     for (const link of [this.#link, this.#successor]) if (link) this.#drop(link)
     this.#link = this.#successor = undefined
-    for (const channel of this.#channels.values()) channel.since = undefined
+    for (const channel of this.#channels.values()) channel.forget()
+    for (const people of this.#people.values()) people.forget()
     this.#set({ phase: 'idle', degraded: false, failures: 0 })
   }
 
-  /** Tries now instead of later: the network is back, or the person asks for it. */
+  end(): void {
+    this.stop()
+  }
+
   nudge(): void {
     if (this.#status.phase === 'waiting' || this.#status.phase === 'ended') this.#connect()
   }
 
-  /**
-   * Follows a channel from a position, or from now. The returned function stops
-   * following; the channel is left when nobody follows it any more.
-   */
   follow(name: string, since: string | undefined, listener: Listener): () => void {
     let channel = this.#channels.get(name)
     if (!channel) {
-      channel = { listeners: new Set(), since }
+      channel = new Channel(since)
       this.#channels.set(name, channel)
     }
-    channel.since ??= since
-    channel.listeners.add(listener)
+    const stop = channel.add(since, listener)
     for (const link of [this.#link, this.#successor]) {
       if (link?.greeted && !link.asked.has(name)) this.#subscribe(link, [name])
     }
     return () => {
-      channel.listeners.delete(listener)
+      stop()
       // A moment later: a page that follows the same channel may be on its way in.
       setTimeout(() => this.#leave(name, channel), 1000)
     }
   }
 
+  people(name: string, onPeople: OnPeople): () => void {
+    return this.#peopleOf(name).listen(onPeople)
+  }
+
+  #peopleOf(name: string): People {
+    let people = this.#people.get(name)
+    if (!people) {
+      people = new People()
+      this.#people.set(name, people)
+    }
+    return people
+  }
+
   #leave(name: string, channel: Channel) {
-    if (channel.listeners.size > 0 || this.#channels.get(name) !== channel) return
+    if (!channel.empty || this.#channels.get(name) !== channel) return
     this.#channels.delete(name)
+    this.#people.get(name)?.forget()
     for (const link of [this.#link, this.#successor]) {
       if (link?.asked.delete(name)) this.#send(link, { type: 'unsubscribe', channels: [name] })
     }
@@ -170,9 +149,7 @@ export class Realtime {
   #deliver(event: Event) {
     const channel = this.#channels.get(event.channel)
     if (!channel || !this.#seen.first(`${event.channel} ${event.id}`)) return
-    channel.since = event.offset
-    for (const listener of [...channel.listeners]) listener.onEvent(event)
-    this.onShown(event)
+    channel.deliver(event)
   }
 
   #control(link: Link, frame: Control) {
@@ -186,9 +163,8 @@ export class Realtime {
         this.#promote(link)
         break
       case 'subscribed': {
-        const channel = this.#channels.get(frame.ch)
         // Where a position was given, what was missed is still to come.
-        if (channel) channel.since ??= frame.offset
+        this.#channels.get(frame.ch)?.confirm(frame.offset)
         link.pending.delete(frame.ch)
         this.#promote(link)
         break
@@ -196,12 +172,16 @@ export class Realtime {
       case 'reset': {
         const channel = this.#channels.get(frame.ch)
         if (!channel) break
-        channel.since = frame.offset || undefined
         link.pending.delete(frame.ch)
-        for (const listener of [...channel.listeners]) listener.onReset()
+        channel.reset(frame.offset || undefined)
         this.#promote(link)
         break
       }
+      case 'presence':
+        if (!this.#channels.has(frame.ch)) break
+        if (frame.users) this.#peopleOf(frame.ch).all(frame.users)
+        else this.#peopleOf(frame.ch).change(frame.joined, frame.left)
+        break
       case 'ping':
         this.#send(link, { type: 'pong' })
         break
@@ -223,7 +203,10 @@ export class Realtime {
     else link.pending.clear()
     this.#promote(link)
     // No right to it (any more): what the page shows of it is asked for again, and refused there.
-    if (frame.code === 'forbidden') for (const listener of [...(this.#channels.get(frame.ch)?.listeners ?? [])]) listener.onReset()
+    if (frame.code === 'forbidden') {
+      this.#people.get(frame.ch)?.forget()
+      this.#channels.get(frame.ch)?.reload()
+    }
     if (frame.ch && frame.retry_after_ms > 0) {
       setTimeout(() => {
         if (this.#channels.has(frame.ch) && this.#link === link) this.#subscribe(link, [frame.ch])

@@ -7,10 +7,11 @@ import type { Member, TeamDetail, User } from '@/api/types'
 import { Button, IconButton } from '@/ui/button'
 import { cx } from '@/ui/cx'
 import { Menu, MenuItem } from '@/ui/menu'
-import { Avatar, Card, Empty, Failed, Loading, PageTitle, Skeleton } from '@/ui/surface'
+import { Card, Empty, Failed, Loading, PageTitle, Skeleton } from '@/ui/surface'
 import { toast } from '@/ui/toast'
 import { CreateTeamDialog } from './create-dialog'
 import { Feed } from './feed'
+import { Face, HereNow, useHere } from './here'
 import { InviteDialog } from './invite-dialog'
 
 export type TeamProps = {
@@ -83,6 +84,7 @@ export function TeamPage({ me, teamId, onTeam }: TeamProps) {
 function Crew({ me, teamId, onLeft, onCreate }: { me: User; teamId: string; onLeft: () => void; onCreate: () => void }) {
   const query = useQuery(teamQuery(teamId))
   const [inviting, setInviting] = useState(false)
+  const here = useHere(teamId)
   if (query.isPending) return <TeamSkeleton />
   if (query.isError && !query.data)
     return (
@@ -98,6 +100,7 @@ function Crew({ me, teamId, onLeft, onCreate }: { me: User; teamId: string; onLe
             {members.length === 1 ? 'One member so far' : `${members.length} members`}
           </p>
           <PageTitle>{team.name}</PageTitle>
+          <HereNow members={members} here={here} me={me.id} />
         </div>
         <div className="flex items-center gap-3">
           {mayInvite && (
@@ -121,7 +124,7 @@ function Crew({ me, teamId, onLeft, onCreate }: { me: User; teamId: string; onLe
       </header>
       <div className="grid items-start gap-6 lg:grid-cols-[minmax(0,1fr)_20rem]">
         <Feed me={me} teamId={teamId} onInvite={mayInvite ? () => setInviting(true) : undefined} />
-        <Members me={me} detail={query.data} onLeft={onLeft} />
+        <Members me={me} detail={query.data} here={here} onLeft={onLeft} />
       </div>
       {mayInvite && <InviteDialog open={inviting} onClose={() => setInviting(false)} teamId={teamId} teamName={team.name} />}
     </>
@@ -130,7 +133,9 @@ function Crew({ me, teamId, onLeft, onCreate }: { me: User; teamId: string; onLe
 
 const roles: Record<Member['role'], string> = { owner: 'Owner', manager: 'Manager', member: 'Member', viewer: 'Viewer' }
 
-function Members({ me, detail, onLeft }: { me: User; detail: TeamDetail; onLeft: () => void }) {
+type MembersProps = { me: User; detail: TeamDetail; here: ReadonlySet<string> | undefined; onLeft: () => void }
+
+function Members({ me, detail, here, onLeft }: MembersProps) {
   const { team, members, role } = detail
   const queryClient = useQueryClient()
   const remove = useMutation({
@@ -150,16 +155,20 @@ function Members({ me, detail, onLeft }: { me: User; detail: TeamDetail; onLeft:
       <ul className="p-2">
         {members.map((m) => {
           const self = m.user_id === me.id
+          const present = here?.has(m.user_id) ?? false
           const mayRemove = self || role === 'owner' || (role === 'manager' && (m.role === 'member' || m.role === 'viewer'))
           return (
             <li key={m.user_id} className="flex min-h-14 items-center gap-3 rounded-2xl px-3 py-1.5">
-              <Avatar name={m.name} id={m.user_id} />
+              <Face member={m} here={present} />
               <span className="grid min-w-0 flex-1">
                 <span className="truncate font-semibold">
                   {m.name}
                   {self && <span className="font-normal text-ink-3"> (you)</span>}
                 </span>
-                <span className="text-[0.8125rem] text-ink-3">{roles[m.role]}</span>
+                <span className="text-[0.8125rem] text-ink-3">
+                  {roles[m.role]}
+                  {present && <span className="font-semibold text-brand"> · Here now</span>}
+                </span>
               </span>
               {mayRemove && (
                 <Menu
