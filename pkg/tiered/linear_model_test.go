@@ -187,6 +187,26 @@ func (h *history) seenBy(node int, bound time.Duration) []porcupine.Operation {
 	return ops
 }
 
+// lossy is late for a Redis that may lose what it acknowledged: an Update, too,
+// may have found what was current up to bound before it began.
+func (h *history) lossy(bound time.Duration) []porcupine.Operation {
+	ops := h.late(bound)
+	for i, op := range ops {
+		o := op.Input.(step)
+		if o.deed != updated {
+			continue
+		}
+		if o.old != 0 {
+			read := op
+			read.Call -= int64(bound)
+			read.Input = step{deed: found, node: o.node, v: o.old}
+			ops = append(ops, read)
+		}
+		ops[i].Input = step{deed: cacheGets, node: o.node, v: o.v}
+	}
+	return ops
+}
+
 func legal(ops []porcupine.Operation) bool {
 	return porcupine.CheckOperationsTimeout(cacheModel, ops, time.Minute) == porcupine.Ok
 }

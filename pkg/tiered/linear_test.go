@@ -6,9 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,7 +14,6 @@ import (
 	"github.com/anishathalye/porcupine"
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
-	"github.com/redis/go-redis/v9"
 	"github.com/sony/gobreaker/v2"
 )
 
@@ -287,103 +283,6 @@ func (tr *trial) run(t *testing.T, n nemesis, want int, judge func(*history) []p
 	return tried, illegal, example
 }
 
-// pair is a Redis and its replica, of which clients find the master by
-// themselves. What a client writes is acknowledged when both have it.
-type pair struct {
-	t      *testing.T
-	mu     sync.Mutex // guards master
-	master *tieredtest.Redis
-	other  *tieredtest.Redis // nemesis only
-}
-
-func startPair(t *testing.T) *pair {
-	soon := tieredtest.WithArgs("--repl-diskless-sync-delay", "0")
-	p := &pair{t: t, master: tieredtest.StartRedis(t, soon), other: tieredtest.StartRedis(t, soon)}
-	p.follow(t.Context())
-	return p
-}
-
-// follow makes the other one the master's replica and waits until it is.
-func (p *pair) follow(ctx context.Context) {
-	host, port, err := net.SplitHostPort(p.master.Addr())
-	must(p.t, err)
-	c := redis.NewClient(p.other.Options())
-	defer c.Close()
-	if err := c.ReplicaOf(ctx, host, port).Err(); err != nil && ctx.Err() == nil {
-		p.t.Errorf("follow: %v", err)
-	}
-	for pause(ctx, 5*time.Millisecond) {
-		info, err := c.Info(ctx, "replication").Result()
-		if err == nil && strings.Contains(info, "master_link_status:up") {
-			return
-		}
-	}
-}
-
-// failover kills the master, which then becomes the replica of the other.
-func (p *pair) failover(ctx context.Context) {
-	p.master.Kill()
-	pause(ctx, rand.N(50*time.Millisecond))
-	c := redis.NewClient(p.other.Options())
-	defer c.Close()
-	if err := c.ReplicaOf(context.WithoutCancel(ctx), "NO", "ONE").Err(); err != nil {
-		p.t.Errorf("promote: %v", err)
-	}
-	p.mu.Lock()
-	p.master, p.other = p.other, p.master
-	p.mu.Unlock()
-	p.other.Restart(p.t)
-	p.follow(ctx)
-}
-
-func (p *pair) Connect(t testing.TB, dial tieredtest.DialFunc) redis.UniversalClient {
-	t.Helper()
-	c := p.master.Connect(t, func(ctx context.Context, network, _ string) (net.Conn, error) {
-		p.mu.Lock()
-		addr := p.master.Addr()
-		p.mu.Unlock()
-		return dial(ctx, network, addr)
-	}).(*redis.Client)
-	c.AddHook(replicated{c})
-	return c
-}
-
-// replicated makes a script fail, as one whose outcome is not known, unless the
-// replica has what it wrote.
-type replicated struct{ c *redis.Client }
-
-var errNotReplicated = errors.New("the replica does not have it")
-
-func (replicated) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (h replicated) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		if name := cmd.Name(); name != "evalsha" && name != "eval" {
-			return next(ctx, cmd)
-		}
-		p := h.c.Pipeline() // WAIT is about its own connection
-		_ = p.Process(ctx, cmd)
-		_, _ = p.Exec(ctx)
-		return cmd.Err()
-	}
-}
-
-func (replicated) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		wait := redis.NewIntCmd(ctx, "WAIT", 1, 100)
-		err := next(ctx, append(slices.Clone(cmds), wait))
-		if n, werr := wait.Result(); err == nil && (werr != nil || n < 1) {
-			err = errNotReplicated
-			for _, cmd := range cmds {
-				if cmd.Err() == nil {
-					cmd.SetErr(err)
-				}
-			}
-		}
-		return err
-	}
-}
-
 // arena is what a trial plays in.
 type arena struct {
 	nodes []*tieredtest.Node
@@ -411,7 +310,7 @@ var arenas = map[string]func(t *testing.T, opts []tiered.Option) arena{
 		return arena{nodes, harms(300*time.Millisecond, breakRedis(t, r)...)}
 	},
 	"a replica takes over": func(t *testing.T, opts []tiered.Option) arena {
-		p := startPair(t)
+		p := startPair(t, false)
 		nodes := tieredtest.Nodes(t, 3, p, tieredtest.WithStore(opts...))
 		return arena{nodes, harms(500*time.Millisecond, p.failover)}
 	},

@@ -9,7 +9,6 @@ import (
 
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
-	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 )
 
@@ -63,12 +62,8 @@ func open(t testing.TB, opts ...tiered.Option) *tiered.Store {
 // have their own.
 func node(t testing.TB, r *tieredtest.Redis, opts ...tiered.Option) *tiered.Store {
 	t.Helper()
-	o := r.Options()
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
-	client := redis.NewClient(o)
-	t.Cleanup(func() { _ = client.Close() })
 	all := append([]tiered.Option{
-		tiered.WithRedis(client), tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(3 * time.Second),
+		tiered.WithRedis(r.Client(t)), tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(3 * time.Second),
 	}, opts...)
 	return open(t, all...)
 }

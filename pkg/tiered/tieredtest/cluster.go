@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -114,8 +113,10 @@ func (c *Cluster) Addrs() []string {
 
 // Options returns client options with the short timeouts a cache wants. A call
 // follows up to three redirections.
-func (c *Cluster) Options() *redis.ClusterOptions {
-	o := c.nodes[0].Options()
+func (c *Cluster) Options() *redis.ClusterOptions { return c.options(c.nodes[0].Options()) }
+
+// options are those of a node for all.
+func (c *Cluster) options(o *redis.Options) *redis.ClusterOptions {
 	return &redis.ClusterOptions{
 		Addrs:                 c.Addrs(),
 		MaxRedirects:          3,
@@ -126,27 +127,20 @@ func (c *Cluster) Options() *redis.ClusterOptions {
 		WriteTimeout:          o.WriteTimeout,
 		MaxRetries:            o.MaxRetries,
 		DialerRetries:         o.DialerRetries,
+		Dialer:                o.Dialer,
 		ContextTimeoutEnabled: true,
 	}
 }
 
-// Client returns a client of the cluster that is closed with the test.
+// Client returns a client of the cluster with generous timeouts that is closed
+// with the test.
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
-	t.Helper()
-	cl := redis.NewClusterClient(c.Options())
-	t.Cleanup(func() { _ = cl.Close() })
-	return cl
+	return closing(t, redis.NewClusterClient(c.options(c.nodes[0].patient(nil))))
 }
 
 // Connect makes a Cluster a [Server]: nodes can share it.
 func (c *Cluster) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
-	t.Helper()
-	o := c.Options()
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
-	o.Dialer = over(dial, o.TLSConfig)
-	cl := redis.NewClusterClient(o)
-	t.Cleanup(func() { _ = cl.Close() })
-	return cl
+	return closing(t, redis.NewClusterClient(c.options(c.nodes[0].patient(dial))))
 }
 
 // Slot is the slot of a key.

@@ -22,16 +22,10 @@ type Server interface {
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
 // Connect returns a client that is closed with the test. Its timeouts are
-// generous, for a busy machine is no outage: what bounds a call is the store's
-// WithL2Timeout.
+// generous: what bounds a call is the store's WithL2Timeout. A nil dial is the
+// client's own.
 func (r *Redis) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
-	t.Helper()
-	o := r.Options()
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
-	o.Dialer = over(dial, o.TLSConfig)
-	c := redis.NewClient(o)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return closing(t, redis.NewClient(r.patient(dial)))
 }
 
 // Node is one process of several that share a Redis, as far as the cache can

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -170,10 +171,21 @@ func (r *Redis) Options() *redis.Options {
 	}
 }
 
-// Client returns a client that is closed with the test.
+// patient are options whose timeouts are generous, for a busy machine is no outage.
+func (r *Redis) patient(dial DialFunc) *redis.Options {
+	o := r.Options()
+	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
+	o.Dialer = over(dial, o.TLSConfig)
+	return o
+}
+
+// Client returns a client with generous timeouts that is closed with the test.
 func (r *Redis) Client(t testing.TB) *redis.Client {
-	t.Helper()
-	c := redis.NewClient(r.Options())
+	return closing(t, redis.NewClient(r.patient(nil)))
+}
+
+// closing has c closed with the test.
+func closing[C io.Closer](t testing.TB, c C) C {
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }

@@ -109,8 +109,10 @@ func (s *Sentinel) Sentinels() []*Redis { return append([]*Redis(nil), s.sentine
 func (s *Sentinel) Servers() []*Redis { return append([]*Redis(nil), s.data...) }
 
 // Options returns client options with the short timeouts a cache wants.
-func (s *Sentinel) Options() *redis.FailoverOptions {
-	o := s.data[0].Options()
+func (s *Sentinel) Options() *redis.FailoverOptions { return s.options(s.data[0].Options()) }
+
+// options are those of a server for whichever is the master.
+func (s *Sentinel) options(o *redis.Options) *redis.FailoverOptions {
 	return &redis.FailoverOptions{
 		MasterName:            masterName,
 		SentinelAddrs:         s.Addrs(),
@@ -121,27 +123,20 @@ func (s *Sentinel) Options() *redis.FailoverOptions {
 		WriteTimeout:          o.WriteTimeout,
 		MaxRetries:            o.MaxRetries,
 		DialerRetries:         o.DialerRetries,
+		Dialer:                o.Dialer,
 		ContextTimeoutEnabled: true,
 	}
 }
 
-// Client returns a client that follows the master and is closed with the test.
+// Client returns a client that follows the master, with generous timeouts, and
+// is closed with the test.
 func (s *Sentinel) Client(t testing.TB) *redis.Client {
-	t.Helper()
-	c := redis.NewFailoverClient(s.Options())
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return closing(t, redis.NewFailoverClient(s.options(s.data[0].patient(nil))))
 }
 
 // Connect makes a Sentinel a [Server]: nodes can share its master.
 func (s *Sentinel) Connect(t testing.TB, dial DialFunc) redis.UniversalClient {
-	t.Helper()
-	o := s.Options()
-	o.DialTimeout, o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second, 5*time.Second
-	o.Dialer = over(dial, o.TLSConfig)
-	c := redis.NewFailoverClient(o)
-	t.Cleanup(func() { _ = c.Close() })
-	return c
+	return closing(t, redis.NewFailoverClient(s.options(s.data[0].patient(dial))))
 }
 
 // Master returns the server that most Sentinels call the master.
