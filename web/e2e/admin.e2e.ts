@@ -127,6 +127,60 @@ it('says that Redis has died while it is looked at, and that it is back', async 
   await card.getByText('Up', { exact: true }).waitFor({ timeout: 45_000 })
 }, 150_000)
 
+it('shows an alert with what to do about it, until somebody has seen it', async () => {
+  const gone = await startRedis()
+  await gone.kill()
+  const alone = await startServer({ demo: true, env: { REDIS_URL: gone.url } })
+  try {
+    me = await newPerson(browser, alone)
+    const { page } = me
+    await signIn(page, ...mira)
+    await openAdmin()
+    const alerts = page.getByRole('region', { name: 'Alerts' })
+    const name = /^Acknowledge: Redis cannot be reached/
+    await alerts.getByRole('button', { name }).waitFor({ timeout: 60_000 })
+    expect(await alerts.getByRole('link', { name: 'What to do' }).getAttribute('href')).toMatch(/operations\.md#redis_away$/)
+    await expectAccessible(page, 'an alert')
+    await alerts.getByRole('button', { name }).click()
+    await page.getByText('Noted that you have seen it', { exact: true }).waitFor()
+    await alerts.getByText(/^Seen /).waitFor()
+    expect(await alerts.getByRole('button', { name }).count()).toBe(0)
+    await page.getByRole('region', { name: 'Audit log' }).getByText('alert.acknowledge').first().waitFor()
+  } finally {
+    await alone.destroy()
+  }
+}, 150_000)
+
+it('is of use without a Redis: memory only', async () => {
+  const alone = await startServer({ demo: true })
+  try {
+    me = await newPerson(browser, alone)
+    const { page } = me
+    await signIn(page, ...mira)
+    const { id } = (await (await page.request.get('/api/v1/me')).json()) as { id: string }
+    await page.request.get('/api/v1/habits')
+    await openAdmin()
+    await page.getByRole('region', { name: 'Redis' }).getByText('No Redis: memory only', { exact: true }).waitFor()
+    await page.getByRole('region', { name: 'Cache', exact: true }).getByText('No Redis: memory only', { exact: true }).waitFor()
+    await page.getByText('Nothing is watched where there is no Redis.').waitFor()
+    for (const absent of ['Diagnose', 'Commands']) expect(await page.getByRole('region', { name: absent, exact: true }).count()).toBe(0)
+    const inspector = page.getByRole('region', { name: 'Key inspector' })
+    await inspector.getByLabel('Cache').selectOption('habits')
+    await inspector.getByLabel('Key').fill(id)
+    await inspector.getByRole('button', { name: 'Look it up' }).click()
+    await inspector.getByText('Memory has it', { exact: true }).waitFor()
+    await page.getByLabel('Tag', { exact: true }).fill(`habits:${id}`)
+    await page.getByRole('button', { name: 'Invalidate…' }).click()
+    await page.getByRole('dialog').getByRole('button', { name: 'Drop it' }).click()
+    await page.getByRole('region', { name: 'Audit log' }).getByText('cache.invalidate').first().waitFor()
+    await inspector.getByRole('button', { name: 'Look it up' }).click()
+    await inspector.getByText('Not cached', { exact: true }).waitFor()
+    await expectAccessible(page, 'the admin page in memory only')
+  } finally {
+    await alone.destroy()
+  }
+}, 90_000)
+
 for (const [size, viewport] of Object.entries({ phone, desktop })) {
   for (const colorScheme of ['light', 'dark'] as const) {
     it(`is accessible and fits: ${size}, ${colorScheme}`, async () => {
@@ -136,12 +190,6 @@ for (const [size, viewport] of Object.entries({ phone, desktop })) {
       await openAdmin()
       await expectAccessible(page, `the admin page, ${size}, ${colorScheme}`)
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
-      if (process.env.SCREENS_DIR)
-        await page.screenshot({
-          path: `${process.env.SCREENS_DIR}/admin-${size}-${colorScheme}.png`,
-          animations: 'disabled',
-          fullPage: true,
-        })
     })
   }
 }

@@ -3,23 +3,38 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, beforeAll, test } from 'vitest'
-import { desktop, fillRegistration, mira, newPerson, phone, type Server, signIn, startBrowser, startServer } from './harness'
+import {
+  desktop,
+  fillRegistration,
+  mira,
+  newPerson,
+  phone,
+  type Redis,
+  type Server,
+  signIn,
+  startBrowser,
+  startRedis,
+  startServer,
+} from './harness'
 
 // Takes the pictures that people look at: each screen, phone and desktop, light and dark.
 
 const folder = process.env.SCREENS_DIR ?? path.join(path.dirname(fileURLToPath(import.meta.url)), '../../docs/screens')
 
+let redis: Redis
 let server: Server
 let browser: Browser
 
 beforeAll(async () => {
   await mkdir(folder, { recursive: true })
-  server = await startServer({ demo: true })
+  redis = await startRedis()
+  server = await startServer({ demo: true, env: { REDIS_URL: redis.url, REDIS_HEALTH_CHECK_INTERVAL: '1000' } })
   browser = await startBrowser()
 })
 afterAll(async () => {
   await browser?.close()
   await server?.destroy()
+  await redis?.kill()
 })
 
 for (const [size, viewport] of Object.entries({ phone, desktop })) {
@@ -60,6 +75,14 @@ for (const [size, viewport] of Object.entries({ phone, desktop })) {
       await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Settings' }).click()
       await page.getByText('This one, in use now').waitFor()
       await shoot(page, 'settings')
+      await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Admin' }).click()
+      const servers = page.getByRole('region', { name: 'Servers', exact: true })
+      await servers.getByText('Memory used', { exact: true }).waitFor({ timeout: 30_000 })
+      const diagnose = page.getByRole('region', { name: 'Diagnose', exact: true })
+      await diagnose.getByRole('button', { name: 'Diagnose: Memory' }).click()
+      await diagnose.getByText('What to do').first().waitFor({ timeout: 30_000 })
+      // It asks every five seconds: the network is never idle for long.
+      await page.screenshot({ path: path.join(folder, `admin-${size}-${colorScheme}.png`), animations: 'disabled', fullPage: true })
       await context.close()
     })
   }

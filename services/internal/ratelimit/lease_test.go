@@ -105,6 +105,59 @@ func TestEightNodesWithLeasesMeetTheLimit(t *testing.T) {
 	}
 }
 
+// Where little is left, nodes hold nothing that others may want.
+func TestNearTheLimitEveryCallAsksRedis(t *testing.T) {
+	for _, a := range []ratelimit.Algorithm{ratelimit.Fixed, ratelimit.GCRA} {
+		t.Run(string(a), func(t *testing.T) {
+			p := inRedis(t)
+			count := &asked{}
+			p.redis.AddHook(count)
+			leased := policy(a, 1000, 300*24*time.Hour)
+			leased.Lease = 100
+			l := p.limiter(t, leased)
+			for range 968 {
+				l.take(t, "ann")
+			}
+			before := count.n.Load()
+			if before > 400 {
+				t.Errorf("968 calls asked %d times", before)
+			}
+			for range 32 {
+				if !l.take(t, "ann").Allowed {
+					t.Fatal("refused before the limit")
+				}
+			}
+			if n := count.n.Load() - before; n < 28 { // of the rest, one was held already
+				t.Errorf("the last 32 calls asked %d times", n)
+			}
+		})
+	}
+}
+
+// What was taken of one window must not be used in the next, which would admit
+// more than the limit.
+func TestNothingIsHeldIntoTheNextWindow(t *testing.T) {
+	p := inRedis(t)
+	leased := policy(ratelimit.Fixed, 1000, 5*time.Second)
+	leased.Lease = 100
+	l := p.limiter(t, leased)
+	for range 40 {
+		l.take(t, "ann")
+	}
+	p.advance(t, 4800*time.Millisecond)
+	l.take(t, "ann")
+	taken := p.redis.Get(t.Context(), l.Key("ann")).Val()
+	l.take(t, "ann")
+	if got := p.redis.Get(t.Context(), l.Key("ann")).Val(); got != taken {
+		t.Error("nothing is held")
+	}
+	p.advance(t, 200*time.Millisecond)
+	l.take(t, "ann")
+	if got := p.redis.Get(t.Context(), l.Key("ann")).Val(); got == taken {
+		t.Error("the next window uses what was taken of this one")
+	}
+}
+
 func TestWhatIsHeldForTooLongIsNotUsed(t *testing.T) {
 	for _, a := range []ratelimit.Algorithm{ratelimit.Fixed, ratelimit.GCRA} {
 		t.Run(string(a), func(t *testing.T) {

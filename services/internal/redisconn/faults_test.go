@@ -208,3 +208,27 @@ func TestTenThousandReconnectsLeaveNothingBehind(t *testing.T) {
 		t.Errorf("metrics = %+v", m)
 	}
 }
+
+// The guide's count of connections only rises.
+func TestTheCountOfConnectionsFallsAsWellAsRises(t *testing.T) {
+	t.Parallel()
+	server := tieredtest.StartRedis(t)
+	conn := open(t, config(t, map[string]string{
+		"REDIS_URL": server.URL(), "REDIS_MIN_CONNECTIONS": "0", "REDIS_POOL_TIMEOUT": "10s", "REDIS_COMMAND_TIMEOUT": "10s", "REDIS_CONNECT_TIMEOUT": "10s",
+	}), redisconn.Options{})
+	var waiting sync.WaitGroup
+	for range 8 {
+		waiting.Go(func() { _ = conn.Client().BLPop(t.Context(), 30*time.Second, "cb:none").Err() })
+	}
+	eventually(t, "eight connections are open", 20*time.Second, func() bool { return conn.Metrics().ActiveConnections >= 8 })
+	server.Kill()
+	waiting.Wait()
+	eventually(t, "none is", 20*time.Second, func() bool {
+		_ = conn.Client().Ping(t.Context()).Err() // finds those that nobody has used since
+		return conn.Metrics().ActiveConnections == 0
+	})
+	server.Restart(t)
+	eventually(t, "some are again", 20*time.Second, func() bool {
+		return conn.Client().Ping(t.Context()).Err() == nil && conn.Metrics().ActiveConnections > 0
+	})
+}

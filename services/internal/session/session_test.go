@@ -404,6 +404,17 @@ func TestNobodyHasASessionWithoutAnAccount(t *testing.T) {
 	})
 }
 
+// The guide returns the id of a session that its store did not take.
+func TestASessionThatIsNotStoredIsNoSession(t *testing.T) {
+	f := start(t, "sqlite:"+filepath.Join(t.TempDir(), "c.db"))
+	if err := f.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if token, s, err := f.Create(t.Context(), "mira", "192.0.2.1", "test"); err == nil || token != "" || s.ID != "" {
+		t.Errorf("token %q, session %q, error %v", token, s.ID, err)
+	}
+}
+
 func TestADatabaseThatIsAwaySignsNobodyOut(t *testing.T) {
 	f := start(t, "sqlite:"+filepath.Join(t.TempDir(), "c.db"))
 	token, _ := f.signIn(t, "mira")
