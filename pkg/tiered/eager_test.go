@@ -109,7 +109,7 @@ func TestAFailedRefreshCostsNobodyAnything(t *testing.T) {
 		for range 20 {
 			loads(t, c, failing, "old", nil)
 		}
-		eventually(t, "the refresh has failed", func() bool { return s.Stats().LoadErrors == round+1 })
+		eventually(t, "the refresh has failed", func() bool { return s.Stats().LoadErrors == round+1 && s.Flights() == 0 })
 		for range 20 {
 			loads(t, c, failing, "old", nil)
 		}

@@ -86,6 +86,22 @@ type wireEntry struct {
 func (h *wireHeader) negative() bool  { return h.flags&flagNegative != 0 }
 func (h *wireHeader) tombstone() bool { return h.flags&flagTombstone != 0 }
 
+// left is how many µs of its TTL an entry has. One dated in the future counts
+// as just written and gets no extra life.
+func (h *wireHeader) left(now int64) int64 {
+	return min(h.soft-now, h.life(h.soft-now))
+}
+
+// life is the whole TTL in µs. Where left says more than the version does, as its
+// TTL ends before the version even begins, a clock that is right has written over
+// an entry from one that was ahead, whose version it had to exceed.
+func (h *wireHeader) life(left int64) int64 {
+	if life := h.soft - int64(h.version); life > 0 {
+		return life
+	}
+	return left
+}
+
 // keyHash binds an entry to its key, so that bytes copied from another key, or
 // read through a broken proxy, are recognised.
 func keyHash(fullKey string) uint64 { return xxhash.Sum64String(fullKey) }

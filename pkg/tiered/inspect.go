@@ -283,7 +283,7 @@ func (c *Cache[K, V]) inspectL2(ctx context.Context, skey string, floor uint64) 
 		e.Error, e.Why, e.refused = gone.Error, gone.Why, gone.refused
 		return e, held, err
 	}
-	switch left := min(entry.soft-now, entry.soft-int64(entry.version)); {
+	switch left := entry.left(now); {
 	case entry.version <= floor:
 		e.Why = "older than a write that Redis has not been told of"
 	case firstInvalid(e.Tags) != "":

@@ -57,6 +57,10 @@ func TestVersionsGrowThoughTheClockOfRedisGoesBack(t *testing.T) {
 			if v := versionAt(t, r, full); v <= ahead {
 				t.Errorf("version %d is not above %d, which was there", v, ahead)
 			}
+			if name != "delete" { // nor is it taken for expired, though it ends before its version begins
+				want(t, c, "k", "new")
+				want(t, c, "k", "new", tiered.SkipL1())
+			}
 		})
 	}
 }

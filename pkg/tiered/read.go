@@ -132,8 +132,7 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 	if floor := c.s.floor(c.name, skey); e.tombstone() || e.version <= floor {
 		return max(unwanted, floor)
 	}
-	// A future-dated entry counts as just written and gets no extra life.
-	left := min(e.soft-now, e.soft-int64(e.version))
+	left := e.left(now)
 	grace := time.Duration(e.hard-e.soft) * time.Microsecond
 	keep := min(grace, o.failSafe)
 	if left+int64(keep/time.Microsecond) <= 0 || left <= 0 && e.negative() {
@@ -172,7 +171,7 @@ func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig,
 	ttl := time.Duration(u.left) * time.Microsecond
 	mono := u.at.mono // its life is not longer for what has been asked since
 	p.local, p.soft, p.hard = mono+int64(o.local(ttl)), mono+int64(ttl), mono+int64(ttl+p.grace)
-	p.refresh = o.refreshAt(p.soft, time.Duration(e.soft-int64(e.version))*time.Microsecond, time.Duration(e.cost)*time.Microsecond)
+	p.refresh = o.refreshAt(p.soft, time.Duration(e.life(u.left))*time.Microsecond, time.Duration(e.cost)*time.Microsecond)
 	r = c.hold(kept, p, e.version, true)
 	if u.left <= 0 {
 		return nil, r, version
