@@ -15,8 +15,10 @@ for module in pkg/tiered pkg/tiered/metricstest services tests/e2e; do
   say "$module"
   (cd "$module" && "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
 done
-say pkg/tiered/bench
-(cd pkg/tiered/bench && GOWORK=off "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
+for module in pkg/tiered/bench services/realtime/bench; do
+  say "$module"
+  (cd "$module" && GOWORK=off "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
+done
 say tools
 (cd tools && GOWORK=off "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
 say web

@@ -144,7 +144,7 @@ func openPublisher(ctx context.Context, args []string) (*duties, error) {
 
 // commands of whoever has stores.
 func (s *stores) commands() map[string]func(context.Context, []string) (string, error) {
-	p := &publishing{stores: s, body: []byte(`{"x":"` + strings.Repeat("x", Payload-len(`{"x":""}`)) + `"}`)}
+	p := &publishing{stores: s, pad: strings.Repeat("x", Payload-framing)}
 	return map[string]func(context.Context, []string) (string, error){
 		"people": func(ctx context.Context, args []string) (string, error) {
 			n, err := number(args, 0)
@@ -153,6 +153,21 @@ func (s *stores) commands() map[string]func(context.Context, []string) (string, 
 			}
 			tokens, err := s.people(ctx, n)
 			return strings.Join(tokens, " "), err
+		},
+		// everybody N puts that many of them into the team "all".
+		"everybody": func(ctx context.Context, args []string) (string, error) {
+			n, err := number(args, 0)
+			if err != nil {
+				return "", err
+			}
+			return "", inTx(ctx, s.db.SQL(), func(tx *sql.Tx) error {
+				for i := range n {
+					if _, err := tx.ExecContext(ctx, `INSERT INTO memberships VALUES ('all', $1, 'member')`, "u"+strconv.Itoa(i)); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		},
 		"burst":  p.burst,
 		"stream": p.stream,
@@ -174,8 +189,8 @@ CREATE TABLE IF NOT EXISTS memberships (team_id TEXT NOT NULL, user_id TEXT NOT 
 // teamSize is how many people a team has, besides the team of everybody.
 const teamSize = 8
 
-// people signs in n of them, named u0, u1, … Each is a member of the team "all"
-// and of one team of eight: t0, t1, …
+// people signs in n of them, named u0, u1, … Each is a member of one team of
+// eight: t0, t1, …
 func (s *stores) people(ctx context.Context, n int) (tokens []string, err error) {
 	d := s.db.SQL()
 	if _, err := d.ExecContext(ctx, schema); err != nil {
@@ -184,7 +199,7 @@ func (s *stores) people(ctx context.Context, n int) (tokens []string, err error)
 	err = inTx(ctx, d, func(tx *sql.Tx) error {
 		for i := range n {
 			u := "u" + strconv.Itoa(i)
-			if _, err := tx.ExecContext(ctx, `INSERT INTO memberships VALUES ('all', $1, 'member'), ($2, $1, 'member')`, u, "t"+strconv.Itoa(i/teamSize)); err != nil {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO memberships VALUES ($2, $1, 'member')`, u, "t"+strconv.Itoa(i/teamSize)); err != nil {
 				return err
 			}
 		}

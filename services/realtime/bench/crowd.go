@@ -20,6 +20,9 @@ type crowd struct {
 	clients []*client
 	got     atomic.Int64 // events, by all
 	wg      sync.WaitGroup
+
+	mu   sync.Mutex
+	open []net.Conn // also of those that connected later
 }
 
 // client is one connection. It reads everything, and answers pings.
@@ -31,6 +34,7 @@ type client struct {
 	hear  func(c *client, message []byte) // of every message, if not nil
 	ready chan struct{}                   // closed when everything asked for is followed
 	want  int                             // channels not yet followed
+	stall atomic.Pointer[chan struct{}]   // not nil: reads on when that is closed
 	err   error                           // why reading ended
 }
 
@@ -39,7 +43,9 @@ type wish struct {
 	addr     string
 	token    string   // "" for a server without sign-in
 	channels []string // to follow
+	since    string   // where the first of them is resumed; "" for from now on
 	sse      bool
+	small    bool // the kernel keeps little of what is not read
 	hear     func(c *client, message []byte)
 }
 
@@ -77,6 +83,9 @@ func (c *crowd) connect(ctx context.Context, i int, w wish) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if w.small {
+		_ = nc.(*net.TCPConn).SetReadBuffer(16 << 10)
+	}
 	cl := &client{crowd: c, nc: nc, id: i, sse: w.sse, hear: w.hear, want: len(w.channels), ready: make(chan struct{})}
 	early, err := cl.shake(w)
 	if err != nil {
@@ -86,6 +95,9 @@ func (c *crowd) connect(ctx context.Context, i int, w wish) (*client, error) {
 	if cl.want == 0 {
 		close(cl.ready)
 	}
+	c.mu.Lock()
+	c.open = append(c.open, nc)
+	c.mu.Unlock()
 	c.wg.Go(func() { cl.read(early) })
 	select {
 	case <-cl.ready:
@@ -130,6 +142,9 @@ func (cl *client) shake(w wish) (early []byte, err error) {
 	}
 	_ = cl.nc.SetDeadline(time.Time{})
 	if len(w.channels) > 0 && !w.sse {
+		if w.since != "" {
+			return early, cl.say(`{"type":"subscribe","channels":[{"ch":"` + w.channels[0] + `","since":"` + w.since + `"}]}`)
+		}
 		err = cl.say(`{"type":"subscribe","channels":["` + strings.Join(w.channels, `","`) + `"]}`)
 	}
 	return early, err
@@ -157,6 +172,9 @@ func (cl *client) read(early []byte) {
 	for {
 		if rest = cl.take(rest); len(rest) > 0 {
 			rest = bytes.Clone(rest)
+		}
+		if c := cl.stall.Load(); c != nil {
+			<-*c
 		}
 		var one [1]byte // waits without a buffer
 		if _, err := io.ReadFull(cl.nc, one[:]); err != nil {
@@ -251,11 +269,11 @@ func (c *crowd) await(ctx context.Context, n int64) error {
 
 // leave closes all connections.
 func (c *crowd) leave() {
-	for _, cl := range c.clients {
-		if cl != nil {
-			_ = cl.nc.Close()
-		}
+	c.mu.Lock()
+	for _, nc := range c.open {
+		_ = nc.Close()
 	}
+	c.mu.Unlock()
 	c.wg.Wait()
 }
 

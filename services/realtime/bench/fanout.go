@@ -94,6 +94,9 @@ func (r *run) openFan(ctx context.Context, role string, desk storeFlags) (*fan, 
 			return nil, err
 		}
 		tokens = strings.Fields(answer)
+		if _, err := server.ask("everybody", r.Fan); err != nil {
+			return nil, err
+		}
 	}
 	c, err := gather(ctx, r.Fan, func(i int) wish {
 		w := wish{addr: server.addr, sse: sse}

@@ -16,7 +16,6 @@ type idler struct {
 }
 
 func idlers() []*idler {
-	habits := func(i int) string { return "user:u" + strconv.Itoa(i) + ":habits" }
 	team := func(i int) string { return "team:t" + strconv.Itoa(i/teamSize) + ":activity" }
 	return []*idler{
 		{name: "Crewbeat, WebSocket", role: "crewbeat", wish: func(int) wish { return wish{} }},

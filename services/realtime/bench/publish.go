@@ -4,22 +4,25 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
 )
 
+// framing is what an event's data has beside its padding.
+const framing = len(`{"n":123456789,"x":""}`)
+
 // publishing is what a process publishes.
 type publishing struct {
 	*stores
-	body []byte
+	pad string
 
 	mu   sync.Mutex
 	made int
 	end  context.CancelFunc // of the stream under way
 	done chan struct{}
-	sent []string // ids of the stream
 	err  error
 }
 
@@ -30,7 +33,8 @@ func (p *publishing) event(channel string) event.Event {
 	// Unique over processes and runs of this machine.
 	return event.Event{
 		ID: "e" + strconv.FormatInt(time.Now().UnixNano(), 36) + "-" + strconv.Itoa(p.made), Channel: channel,
-		Name: "member_habit_completed", Data: p.body, At: time.Now(),
+		Name: "member_habit_completed", At: time.Now(),
+		Data: []byte(fmt.Sprintf(`{"n":%9d,"x":"%s"}`, p.made-1, p.pad)),
 	}
 }
 
@@ -60,7 +64,8 @@ func (p *publishing) burst(ctx context.Context, args []string) (string, error) {
 	return "", p.publish(ctx, channels)
 }
 
-// stream PATTERN CHANNELS BATCH PER_SECOND publishes until stop: batches of
+// stream PATTERN CHANNELS BATCH PER_SECOND [SIZE] publishes until stop, events
+// that are numbered from 0: batches of
 // events, each to the next of the channels that PATTERN makes with a number.
 // PER_SECOND batches are begun a second; 0 means as fast as it goes.
 func (p *publishing) stream(ctx context.Context, args []string) (string, error) {
@@ -70,6 +75,9 @@ func (p *publishing) stream(ctx context.Context, args []string) (string, error) 
 		if n[i], err = number(args, i+1); err != nil {
 			return "", err
 		}
+	}
+	if size, err := number(args, 4); err == nil {
+		p.pad = strings.Repeat("x", size-framing)
 	}
 	ctx, p.end = context.WithCancel(ctx)
 	p.done, p.made = make(chan struct{}), 0
@@ -86,7 +94,10 @@ func (p *publishing) run(ctx context.Context, pattern string, channels, size, pe
 	for n := 1; ctx.Err() == nil; n++ {
 		batch := make([]string, size)
 		for i := range batch {
-			batch[i] = fmt.Sprintf(pattern, next%channels)
+			batch[i] = pattern
+			if strings.Contains(pattern, "%d") {
+				batch[i] = fmt.Sprintf(pattern, next%channels)
+			}
 			next++
 		}
 		if err := p.publish(context.WithoutCancel(ctx), batch); err != nil {

@@ -35,7 +35,7 @@ type duties struct {
 func roles() map[string]role {
 	return map[string]role{
 		"raw": openPeer(newRaw), "gorilla": openPeer(newGorilla), "coder": openPeer(newCoder), "gws": openPeer(newGws),
-		"crewbeat": openCrewbeat, "publisher": openPublisher,
+		"crewbeat": openCrewbeat, "publisher": openPublisher, "balancer": openBalancer,
 	}
 }
 

@@ -18,18 +18,21 @@ type Size struct {
 	Fan     int           // connections of the fan-out
 	Bursts  int           // of a turn
 	Turn    time.Duration // of a stream of events
+	Stall   time.Duration // how long the slow reader reads nothing
+	Phones  int           // connections of the deploy
+	Window  time.Duration // over which a node drains
 	Only    []string      // of Parts; all if empty
 	Profile string        // a folder for profiles of Crewbeat's server
 }
 
 // Full takes about eight minutes.
 func Full() Size {
-	return Size{Rounds: 5, Idle: 10_000, Fan: 1000, Bursts: 16, Turn: 3 * time.Second}
+	return Size{Rounds: 5, Idle: 10_000, Fan: 1000, Bursts: 16, Turn: 3 * time.Second, Stall: 20 * time.Second, Phones: 5000, Window: 30 * time.Second}
 }
 
 // Smoke takes seconds.
 func Smoke() Size {
-	return Size{Rounds: 1, Idle: 200, Fan: 50, Bursts: 2, Turn: 200 * time.Millisecond}
+	return Size{Rounds: 1, Idle: 200, Fan: 50, Bursts: 2, Turn: 200 * time.Millisecond, Stall: 4 * time.Second, Phones: 300, Window: 2 * time.Second}
 }
 
 type part struct {
@@ -37,7 +40,7 @@ type part struct {
 	run  func(ctx context.Context, p *run) error
 }
 
-var parts = []part{{"idle", idle}, {"fanout", fanout}}
+var parts = []part{{"idle", idle}, {"fanout", fanout}, {"path", path}, {"latency", latency}, {"growth", growth}, {"slow", slow}, {"deploy", deploy}}
 
 // Parts can be measured one by one.
 func Parts() (names []string) {

@@ -318,9 +318,9 @@ func (s *Server) SetUp(up bool) {
 	}
 }
 
-// Drain asks clients to connect elsewhere, each after a delay that is uniform
-// over window, and closes those that are left half a window later, or before
-// the last fifth of the time that ctx leaves: others have to stop after this.
+// Drain asks clients to connect elsewhere, after delays that fill window
+// evenly, and closes those that are left half a window later, or before the
+// last fifth of the time that ctx leaves: others have to stop after this.
 // Streams are ended at their time, since their clients come again by themselves.
 func (s *Server) Drain(ctx context.Context, window time.Duration) {
 	began := time.Now()
@@ -338,8 +338,13 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 			deadline = min(deadline, max(0, time.Until(at)*4/5))
 			window = min(window, deadline*2/3)
 		}
-		for _, c := range s.all() {
-			after := rand.N(window + 1)
+		// In no order, each at a moment of its own slice of the window: that
+		// is even also where there are few.
+		all := s.all()
+		rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		for i, c := range all {
+			slice := float64(window) / float64(len(all))
+			after := time.Duration((float64(i) + rand.Float64()) * slice)
 			c.send(encode(drainMessage{Type: "drain", ReconnectAfter: after.Milliseconds(), Deadline: deadline.Milliseconds()}))
 			if c.stream != nil {
 				s.endAt(c, began.Add(after))
