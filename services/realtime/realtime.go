@@ -47,6 +47,7 @@ type Server struct {
 	tickets  *ticket.Tickets
 	here     *presence.Presence
 	attempts *ratelimit.Limiter
+	beacons  beacons
 	auth     auth
 	unwatch  func()
 	watched  sync.WaitGroup // that sessions end
@@ -69,6 +70,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	s := &Server{c: c, ctx: ctx, attempts: attempts}
+	if s.beacons, err = newBeacons(c.Meter); err != nil {
+		return nil, err
+	}
 	// The feed tells the sockets, and they are made after it: nothing is
 	// delivered before the first of them subscribes.
 	f, err := feed.New(ctx, feed.Options{
@@ -119,6 +123,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	// An EventSource never comes again after a 429.
 	mux.HandleFunc("/rt/v1/events", s.limited(s.sockets.ServeEvents, func(w http.ResponseWriter, _ *http.Request) { s.sockets.ComeLater(w) }))
 	mux.HandleFunc("/rt/v1/ticket", s.limited(s.serveTicket, refuseAttempt))
+	mux.HandleFunc("/rt/v1/beacon", s.limited(s.serveBeacon, refuseAttempt))
 	mux.HandleFunc("/rt/", func(w http.ResponseWriter, _ *http.Request) {
 		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws, or /rt/v1/events as server-sent events; tickets are at /rt/v1/ticket.")
 	})

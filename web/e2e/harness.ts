@@ -80,11 +80,16 @@ function listening(child: ChildProcess): Promise<string> {
   })
 }
 
-/** How many live connections a server counts. */
-export async function connections(server: { url: string }): Promise<number> {
+/** What a server measures: the sum over all labels. */
+export async function metric(server: { url: string }, name: string): Promise<number> {
   const text = await (await fetch(`${server.url}/metrics`)).text()
-  const values = [...text.matchAll(/^realtime_connections(?:{[^}]*})? (\S+)$/gm)].map((m) => Number(m[1]))
+  const values = [...text.matchAll(new RegExp(`^${name}(?:{[^}]*})? (\\S+)$`, 'gm'))].map((m) => Number(m[1]))
   return values.reduce((a, b) => a + b, 0)
+}
+
+/** How many live connections a server counts. */
+export function connections(server: { url: string }): Promise<number> {
+  return metric(server, 'realtime_connections')
 }
 
 /** A network between a browser and the server that can fail. */

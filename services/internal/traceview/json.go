@@ -80,6 +80,8 @@ type detail struct {
 	LeaderID   string     `json:"leader_id,omitempty"` // the trace that this one follows from
 	Spans      []spanJSON `json:"spans"`
 	Linked     []detail   `json:"linked,omitempty"`
+	// Deliveries are those of the events that it published.
+	Deliveries []deliveryJSON `json:"deliveries,omitempty"`
 
 	StartNs int64 `json:"-"`
 }

@@ -193,7 +193,9 @@ func (st *store) one(id traceID) (detail, bool) {
 	if first := st.leader(t); first != nil {
 		d.LeaderID = first.id.String()
 	}
-	for _, follower := range st.family(t)[1:] {
+	family := st.family(t)
+	d.Deliveries = deliveries(family)
+	for _, follower := range family[1:] {
 		d.Linked = append(d.Linked, describe(follower))
 	}
 	slices.SortStableFunc(d.Linked, func(a, b detail) int { return cmp.Compare(a.StartNs, b.StartNs) })

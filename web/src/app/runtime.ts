@@ -7,6 +7,7 @@ import { meQuery } from '@/api/me'
 import { explain, isTemporary } from '@/api/problem'
 import { Ticks } from '@/api/ticks'
 import { openLive, type PageLive } from '@/realtime'
+import { startBeacon } from './beacon'
 import { clearToasts, toast } from '@/ui/toast'
 
 /** What lives as long as the page. */
@@ -29,6 +30,7 @@ export function createRuntime(): Runtime {
   })
 
   const realtime = openLive()
+  startBeacon(realtime)
 
   const ticks = new Ticks({
     send: sendTick,

@@ -4,6 +4,7 @@ import { resourceFromAttributes } from '@opentelemetry/resources'
 import { BatchSpanProcessor, StackContextManager, WebTracerProvider } from '@opentelemetry/sdk-trace-web'
 import { instrument } from '@/api/client'
 import type { PageLive } from '@/realtime'
+import { onScreen } from './beacon'
 
 /**
  * Makes a span of every request of the page, and of every event it shows, and
@@ -43,7 +44,7 @@ export function startTracing(realtime: PageLive): void {
     }
   })
 
-  realtime.onShown = (event) => {
+  realtime.onShown((event) => {
     if (!event.trace) return
     const from = propagation.extract(ROOT_CONTEXT, { traceparent: event.trace })
     const happened = Date.parse(event.timestamp)
@@ -51,18 +52,20 @@ export function startTracing(realtime: PageLive): void {
       `show ${event.event}`,
       {
         kind: SpanKind.CONSUMER,
+        startTime: event.received,
         attributes: {
           'messaging.system': 'crewbeat',
           'messaging.destination.template': event.channel.replace(/:[^:]+:/, ':{id}:'),
-          ...(Number.isFinite(happened) ? { 'crewbeat.delivery_ms': Date.now() - happened } : {}),
+          ...(Number.isFinite(happened) ? { 'crewbeat.delivery_ms': event.received - happened } : {}),
         },
       },
       from,
     )
-    // Over when it is on the screen; in the background no frames are drawn.
-    if (document.visibilityState === 'hidden') span.end()
-    else requestAnimationFrame(() => span.end())
-  }
+    onScreen(
+      (at) => span.end(at + event.skew),
+      () => span.end(Date.now() + event.skew),
+    )
+  })
 }
 
 /** The path without the ids in it: those of people have no place in a span's name. */

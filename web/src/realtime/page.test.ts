@@ -57,7 +57,7 @@ class Tab {
           }
         : undefined,
     })
-    this.live.onShown = (e) => this.shown.push(e.id)
+    this.live.onShown((e) => this.shown.push(e.id))
     this.crash = () => {
       this.deaf = this.dumb = true
       browser.locks.get(this.#lock)?.()

@@ -39,6 +39,7 @@ export class PageLive implements Live {
   readonly #stops = new Map<number, () => void>()
   readonly #watchers = new Set<() => void>()
   readonly #shown = new Seen()
+  readonly #onShown = new Set<(event: Event) => void>()
   #status = idle
   #user: string | undefined
   #n = 0
@@ -50,9 +51,6 @@ export class PageLive implements Live {
   #missed = 0
   #timer: ReturnType<typeof setTimeout> | undefined
   #beat: ReturnType<typeof setInterval> | undefined
-
-  /** Called after the listeners with each event, once; tracing puts itself here. */
-  onShown: (event: Event) => void = () => undefined
 
   constructor(options: PageOptions) {
     this.#options = options
@@ -71,6 +69,11 @@ export class PageLive implements Live {
     return () => {
       this.#watchers.delete(watcher)
     }
+  }
+
+  /** Calls f with each event, once, after the listeners. */
+  onShown(f: (event: Event) => void): void {
+    this.#onShown.add(f)
   }
 
   start(user: string): void {
@@ -160,7 +163,7 @@ export class PageLive implements Live {
     if (!f || !('listener' in f)) return
     if (event.class !== 'ephemeral') f.since = event.offset
     f.listener.onEvent(event)
-    if (this.#shown.first(`${event.channel} ${event.id}`)) this.onShown(event)
+    if (this.#shown.first(`${event.channel} ${event.id}`)) for (const f of this.#onShown) f(event)
   }
 
   #reset(n: number) {

@@ -11,13 +11,17 @@ export type Event = {
   offset: string
   /** `ephemeral`: is not kept, and is no position to go on from */
   class: string
+  /** when it arrived in this browser, in ms by the clock of the server as far as it is known */
+  received: number
+  /** what to add to this browser's clock for that of the server, in ms */
+  skew: number
   /** W3C traceparent of whoever made it happen */
   trace?: string
 }
 
 /** What the server says about the connection itself. */
 export type Control =
-  | { type: 'hello'; ping_ms: number }
+  | { type: 'hello'; ping_ms: number; now_ms: number | undefined }
   | { type: 'subscribed'; ch: string; offset: string; recovered: boolean }
   | { type: 'ping' }
   | { type: 'presence'; ch: string; users: string[] | undefined; joined: string[]; left: string[] }
@@ -45,7 +49,11 @@ export function parseFrame(text: string): Frame | undefined {
   if (typeof value.event === 'string') return parseEvent(value.event, value)
   switch (value.type) {
     case 'hello':
-      return { type: 'hello', ping_ms: number(value.ping_ms, 25_000) }
+      return {
+        type: 'hello',
+        ping_ms: number(value.ping_ms, 25_000),
+        now_ms: value.now_ms === undefined ? undefined : number(value.now_ms, Date.now()),
+      }
     case 'subscribed':
       return { type: 'subscribed', ch: text_(value.ch), offset: text_(value.offset), recovered: value.recovered === true }
     case 'presence':
@@ -85,6 +93,8 @@ function parseEvent(event: string, value: Record<string, unknown>): Event | unde
     channel: value.channel,
     offset: text_(value.offset),
     class: text_(value.class),
+    received: Date.now(),
+    skew: 0,
     ...(typeof value.trace === 'string' && value.trace !== '' ? { trace: value.trace } : {}),
   }
 }

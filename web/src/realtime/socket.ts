@@ -36,6 +36,8 @@ export class Realtime implements Live {
   #retry: ReturnType<typeof setTimeout> | undefined
   #handover: ReturnType<typeof setTimeout> | undefined
   #requests = 0
+  /** how far the server's clock is ahead of this one */
+  #skew = 0
 
   constructor(options: Options) {
     this.#options = { open: (url) => new WebSocket(url), random: Math.random, ...options }
@@ -149,13 +151,15 @@ export class Realtime implements Live {
   #deliver(event: Event) {
     const channel = this.#channels.get(event.channel)
     if (!channel || !this.#seen.first(`${event.channel} ${event.id}`)) return
-    channel.deliver(event)
+    channel.deliver({ ...event, received: event.received + this.#skew, skew: this.#skew })
   }
 
   #control(link: Link, frame: Control) {
     switch (frame.type) {
       case 'hello':
         link.greeted = true
+        // Too little by the way that the greeting took, which is about that of an event.
+        if (frame.now_ms !== undefined) this.#skew = frame.now_ms - Date.now()
         link.quiet = frame.ping_ms * 1.5 + 10_000
         this.#guard(link)
         if (link === this.#link) this.#set({ phase: 'open', degraded: this.#status.degraded, failures: 0 })

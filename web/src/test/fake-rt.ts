@@ -61,5 +61,5 @@ export class FakeServer {
 
 /** An event as it is sent. */
 export function anEvent(channel: string, n: number, event = 'habit_updated', data: Record<string, unknown> = {}): Event {
-  return { event, data, timestamp: '2026-11-22T08:00:00Z', id: `E${n}`, channel, offset: `e.${n}`, class: 'durable' }
+  return { event, data, timestamp: '2026-11-22T08:00:00Z', id: `E${n}`, channel, offset: `e.${n}`, class: 'durable', received: 0, skew: 0 }
 }

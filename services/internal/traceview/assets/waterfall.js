@@ -76,6 +76,7 @@ export class Waterfall {
       ...(t.spans_dropped ? [el("span", { class: "mark plain" }, `${count(t.spans_dropped, "span")} not kept`)] : []),
       ...(t.leader_id ? [this.#link(t.leader_id, "← the trace it follows from")] : []),
       el("code", {}, t.id),
+      ...(t.deliveries ?? []).map((d) => delivery(d)),
     );
     const per = group(spans, lane);
     this.#parts.legend.replaceChildren(
@@ -327,4 +328,16 @@ function group(list, by) {
     groups.get(key).push(one);
   }
   return groups;
+}
+
+/** The way of an event: published, handed to connections, on screens. */
+function delivery(d) {
+  const step = (what, ms) => [" → ", what, " ", el("b", {}, `+${duration(ms)}`)];
+  return el(
+    "span",
+    { class: "delivery" },
+    d.name,
+    ...(d.delivered_ms === undefined ? [" → delivered to nobody yet"] : step("delivered", d.delivered_ms)),
+    ...(d.rendered_ms === undefined ? [] : step(d.screens === 1 ? "rendered" : `rendered on ${d.screens} screens`, d.rendered_ms)),
+  );
 }

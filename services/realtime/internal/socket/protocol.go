@@ -52,6 +52,7 @@ type (
 		Type   string      `json:"type"`
 		Conn   string      `json:"conn"`
 		PingMs int64       `json:"ping_ms"`
+		NowMs  int64       `json:"now_ms"` // Unix, by the server's clock
 		Limits limitsShown `json:"limits"`
 	}
 	limitsShown struct {

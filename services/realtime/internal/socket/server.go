@@ -225,7 +225,7 @@ func (s *Server) adopt(in arrival) {
 		return
 	}
 	c.send(encode(helloMessage{
-		Type: "hello", Conn: s.node + "-" + strconv.FormatUint(c.number, 36), PingMs: s.c.PingEvery.Milliseconds(),
+		Type: "hello", Conn: s.node + "-" + strconv.FormatUint(c.number, 36), PingMs: s.c.PingEvery.Milliseconds(), NowMs: time.Now().UnixMilli(),
 		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
 	}))
 	c.send(status(s.up.Load()))
