@@ -16,6 +16,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/api"
 	"github.com/crewbeat/crewbeat/services/internal/alert"
 	"github.com/crewbeat/crewbeat/services/internal/env"
+	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/internal/redisconn"
 	"github.com/crewbeat/crewbeat/services/internal/session"
 )
@@ -84,6 +85,9 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 	}
 	c.SessionProfile = map[string]session.Profile{"crewbeat": session.Crewbeat, "crew": session.Crew}[r.OneOf(
 		"SESSION_PROFILE", "crewbeat", "how sessions are named; crew is for what is set up around the crew scheduling app", "crewbeat", "crew")]
+	if _, err := ratelimit.ParseProxies(c.TrustedProxies); err != nil {
+		r.Reject("TRUSTED_PROXIES", "addresses or networks such as 10.0.0.0/8, separated by commas; "+err.Error())
+	}
 	err := r.Err()
 	var missing []error
 	if need.database && c.DatabaseURL == "" {

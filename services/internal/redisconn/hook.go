@@ -167,7 +167,7 @@ func (h *hook) start(ctx context.Context, op string, attrs ...attribute.KeyValue
 func (h *hook) end(ctx context.Context, span trace.Span, took time.Duration, failure string, err error) {
 	h.c.totals.commands.Add(1)
 	h.c.totals.nanoseconds.Add(int64(took))
-	if failure != "" {
+	if counted(failure) != "" {
 		h.c.totals.failedCommands.Add(1)
 	}
 	h.watch(ctx, err)

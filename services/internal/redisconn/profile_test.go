@@ -93,6 +93,10 @@ func TestTheProfileTellsCommandsApart(t *testing.T) {
 			t.Errorf("%s: %d commands, %d failed, %d timed, errors %v; want %+v", tt.name, c.Count, c.Failed, c.Minute.Timed, c.Errors, tt)
 		}
 	}
+	// How scripts begin, and whoever left, is no failure of Redis anywhere.
+	if m := conn.Metrics(); m.FailedCommands != 2 { // EVAL and the pipeline
+		t.Errorf("%d failed", m.FailedCommands)
+	}
 	conn.ResetProfile()
 	if rep := conn.Profile(); len(rep.Commands) != 0 {
 		t.Errorf("after the reset: %+v", rep)
