@@ -70,6 +70,21 @@ func BenchmarkMiss(b *testing.B) {
 			_ = c.Set(context.Background(), "k", "v")
 		}
 	})
+	n := 0
+	key := func() string { n++; return strconv.Itoa(n) }
+	b.Run("op=load", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = c.GetOrLoad(context.Background(), key(), value("v"))
+		}
+	})
+	b.Run("op=lease", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = c.GetOrLoad(context.Background(), key(), func(_ ctx, _ string, l *tiered.Load[string]) (string, error) {
+				l.Set(tiered.TTL(0))
+				return "v", nil
+			})
+		}
+	})
 	r := shared.Client(b)
 	b.Run("op=bare GET", func(b *testing.B) {
 		for b.Loop() {

@@ -236,7 +236,7 @@ func (c *Cache[K, V]) readBatch(ctx context.Context, g *group, own []*seat[K, V]
 		case err != nil && !errors.Is(err, ErrUnavailable):
 			f.err = err
 		case err != nil && s.suspect != nil:
-			f.it = s.suspect.item.(*item[K, V])
+			f.it = c.itemOf(s.suspect)
 		case err != nil:
 			f.err = ErrMiss
 		default:

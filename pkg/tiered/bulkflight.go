@@ -180,7 +180,7 @@ func (b *bulk[K, V]) read(ctx context.Context, batch []*seat[K, V]) {
 		for _, s := range batch {
 			s.away = true
 			if s.suspect != nil {
-				b.land(s, s.suspect.item.(*item[K, V]), nil)
+				b.land(s, b.c.itemOf(s.suspect), nil)
 			}
 		}
 		return
@@ -343,7 +343,7 @@ func (b *bulk[K, V]) elsewhere(ctx context.Context, s *seat[K, V], token uint64,
 	}
 	if b.o.lease > 0 && s.f.stale.Load() != nil {
 		if r := b.c.instead(ctx, s.hash, s.f, s.key, &b.o); r != nil {
-			b.land(s, r.item.(*item[K, V]), nil)
+			b.land(s, b.c.itemOf(r), nil)
 			return false
 		}
 	}
@@ -383,7 +383,7 @@ func (b *bulk[K, V]) fetch(ctx context.Context, seats []*seat[K, V]) {
 	done, err := c.s.turn(ctx, away, func() bool {
 		for _, s := range seats {
 			if r := c.instead(ctx, s.hash, s.f, s.key, &b.o); r != nil {
-				b.land(s, r.item.(*item[K, V]), nil)
+				b.land(s, b.c.itemOf(r), nil)
 			}
 		}
 		seats = remaining(seats)
@@ -443,13 +443,13 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 	var filled, rest []*seat[K, V]
 	for _, s := range batch {
 		value, ok := values[s.key]
-		s.f.it = &item[K, V]{key: s.key, value: value, missing: !ok}
+		s.f.it = &item[K, V]{key: s.key, value: value, note: noteOf(!ok, "")}
 		switch {
 		case ok:
 		case cause != nil && !errors.Is(cause, ErrNotFound):
 			if r := c.instead(ctx, s.hash, s.f, s.key, &b.o); r != nil {
 				c.throttle(s.hash, s.f, s.key, r, &b.o)
-				b.land(s, r.item.(*item[K, V]), nil)
+				b.land(s, b.c.itemOf(r), nil)
 			} else {
 				b.land(s, nil, cause)
 			}

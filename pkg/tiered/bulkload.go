@@ -87,7 +87,7 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BulkLoad
 			}
 		} else if r := c.throttled(h, key, &o); r != nil {
 			c.served(key, r)
-			c.openInto(found, r.item.(*item[K, V]))
+			c.openInto(found, c.itemOf(r))
 		} else {
 			ask = append(ask, seat[K, V]{key: key, hash: h, suspect: special})
 		}

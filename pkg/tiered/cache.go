@@ -39,10 +39,36 @@ type Cache[K Key, V any] struct {
 // item is a value in memory with its key, by which a reader knows that it is
 // not another's with the same hash.
 type item[K Key, V any] struct {
-	key     K
-	value   V
+	key   K
+	value V
+	note  *note // nil if there is nothing to say
+}
+
+// note is what few items have.
+type note struct {
 	missing bool // ErrNotFound is what is cached
 	etag    string
+}
+
+var noteMissing = &note{missing: true}
+
+func noteOf(missing bool, etag string) *note {
+	switch {
+	case missing:
+		return noteMissing
+	case etag != "":
+		return &note{etag: etag}
+	}
+	return nil
+}
+
+func (it *item[K, V]) missing() bool { return it.note != nil && it.note.missing }
+
+func (it *item[K, V]) etag() string {
+	if it.note == nil {
+		return ""
+	}
+	return it.note.etag
 }
 
 // New makes the cache of a namespace. A store has each namespace once: two
@@ -97,6 +123,7 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	if s.caches[namespace] != nil {
 		return fail("the store has a cache of this name already")
 	}
+	c.m.keyOf = func(r *record) string { return keyString(c.itemOf(r).key) }
 	c.ns.owner = c.m // before anything can point to it
 	s.caches[namespace] = c
 	return c, nil
@@ -157,11 +184,10 @@ func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, 
 // servedBy is the item of a record that is the key's and of now, with the
 // record if it is due to be renewed.
 func (c *Cache[K, V]) servedBy(r *record, key K) (it *item[K, V], due *record) {
-	if r == nil || r.ns.cell != c.ns {
+	if it = c.itemOf(r); it == nil {
 		return nil, nil
 	}
-	it, ok := r.item.(*item[K, V])
-	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) {
+	if it.key != key || !r.ns.valid() || !allValid(r.tags()) {
 		return nil, nil
 	}
 	if now := c.s.time.lately(); now >= r.refresh.Load() {
@@ -184,7 +210,7 @@ func skipsL1(opts []EntryOption) bool {
 
 // open turns an item into what the caller gets.
 func (c *Cache[K, V]) open(it *item[K, V]) (V, error) {
-	if it.missing {
+	if it.missing() {
 		var zero V
 		return zero, ErrNotFound
 	}
@@ -221,7 +247,6 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 		value = c.clone(value) // the caller may go on changing his
 	}
 	h := c.hash(key)
-	it := &item[K, V]{key: key, value: value}
 	// The snapshot precedes the write; the value may be older than either, and
 	// that is the caller's to know.
 	p := c.place(ctx, &o, o.effectiveTTL(false))
@@ -230,9 +255,16 @@ func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOpti
 		if c.s.l2 != nil {
 			version = c.s.tick()
 		}
-		c.keepSet(h, it, &p, version, false)
+		c.keepHolding(h, &holding[K, V]{item: item[K, V]{key: key, value: value}}, &p, version, false)
 		return nil
 	}
+	return c.setBoth(ctx, h, &item[K, V]{key: key, value: value}, o, p)
+}
+
+// setBoth is Set in both tiers. Its options and placement are its own, so that
+// those of a Set in memory alone stay on the stack.
+func (c *Cache[K, V]) setBoth(ctx context.Context, h uint64, it *item[K, V], o entryConfig, p placement) error {
+	key := it.key
 	skey := keyString(key)
 	raw, err := c.encode(it)
 	if err != nil {
@@ -374,19 +406,29 @@ func (c *Cache[K, V]) Clear(ctx context.Context) error {
 // keepSet puts a value that was set into memory, unless something newer was
 // set or deleted meanwhile, and keeps loads under way from storing theirs.
 func (c *Cache[K, V]) keepSet(h uint64, it *item[K, V], p *placement, version uint64, inL2 bool) {
+	c.keepHolding(h, &holding[K, V]{item: *it}, p, version, inL2)
+}
+
+// keepHolding is keepSet of a new holding.
+func (c *Cache[K, V]) keepHolding(h uint64, kept *holding[K, V], p *placement, version uint64, inL2 bool) {
 	st := c.s.stripes.of(h)
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if c.s.l2 == nil {
-		version = max(version, c.s.tick()) // made under the lock: nothing is newer
+		version = max(version, c.s.tickAt(p.began)) // made under the lock: nothing is newer
 	}
-	c.putSet(st, h, it, p, version, inL2)
+	c.putHolding(st, h, kept, p, version, inL2)
 }
 
 // putSet needs the stripe's lock.
 func (c *Cache[K, V]) putSet(st *stripe, h uint64, it *item[K, V], p *placement, version uint64, inL2 bool) {
+	c.putHolding(st, h, &holding[K, V]{item: *it}, p, version, inL2)
+}
+
+// putHolding needs the stripe's lock.
+func (c *Cache[K, V]) putHolding(st *stripe, h uint64, kept *holding[K, V], p *placement, version uint64, inL2 bool) {
 	st.newest = max(st.newest, version)
-	c.flights[h%stripeCount].spoil(it.key, version)
+	c.flights[h%stripeCount].spoil(kept.item.key, version)
 	if c.s.l1 == nil {
 		return
 	}
@@ -397,7 +439,7 @@ func (c *Cache[K, V]) putSet(st *stripe, h uint64, it *item[K, V], p *placement,
 		c.s.l1.drop(h, version)
 		return
 	}
-	r := c.record(it, p, version, inL2)
+	r := c.hold(kept, p, version, inL2)
 	c.s.l1.put(h, r)
 	c.verify(h, r)
 }

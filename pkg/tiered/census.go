@@ -25,7 +25,7 @@ func (s *Store) census() map[*tagCell]held {
 	}
 	now := s.time.nanos()
 	s.l1.pass(func(_ uint64, r *record) bool {
-		if now >= max(r.expires, r.hard) || !r.ns.valid() {
+		if now >= r.ends() || !r.ns.valid() {
 			return false
 		}
 		h := all[r.ns.cell]

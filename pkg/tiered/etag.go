@@ -50,23 +50,20 @@ func (c *Cache[K, V]) produce(ctx context.Context, f *flight[K, V], key K, o *en
 	l := &Load[V]{opts: *o}
 	prior := f.prior
 	if r := f.stale.Load(); prior == nil && r != nil {
-		prior, _ = r.item.(*item[K, V])
+		prior = c.itemOf(r)
 	}
-	if prior != nil && !prior.missing {
+	if prior != nil && !prior.missing() {
 		l.stale, _ = c.open(prior)
-		l.hasStale, l.oldETag = true, prior.etag
+		l.hasStale, l.oldETag = true, prior.etag()
 	}
 	before := c.s.time.nanos()
 	value, err := c.call(ctx, key, load, l)
 	p.cost = time.Duration(c.s.time.nanos() - before)
-	it := &item[K, V]{key: key, value: value, missing: err != nil, etag: l.etag}
-	switch {
-	case err != nil:
-		it.etag = ""
-	case l.kept:
+	it := &item[K, V]{key: key, value: value, note: noteOf(err != nil, l.etag)}
+	if err == nil && l.kept {
 		it.value = prior.value // not the copy that the loader was given
 	}
-	p.etag = it.etag
+	p.etag = it.etag()
 	return it, l, err
 }
 

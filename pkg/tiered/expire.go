@@ -121,11 +121,11 @@ func (c *Cache[K, V]) expireHere(h uint64, key K, o *entryConfig, ttl time.Durat
 	}
 	st.newest = max(st.newest, version)
 	c.flights[h%stripeCount].spoil(key, version)
-	p := placement{epoch: epoch, ns: r.ns, tags: r.tags}
+	p := placement{epoch: epoch, ns: r.ns, tags: r.tags()}
 	if !inL2 {
 		p.epoch = r.epoch.Load()
 	}
-	p.expire(c.s, o, ttl, time.Duration(r.hard-r.soft))
+	p.expire(c.s, o, ttl, time.Duration(r.hard()-r.soft))
 	kept := c.record(it, &p, version, inL2)
 	c.s.l1.put(h, kept)
 	c.verify(h, kept)

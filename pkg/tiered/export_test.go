@@ -49,9 +49,9 @@ func (c *Cache[K, V]) Version(key K) uint64 {
 // full: it is pending, and ristretto has not taken it.
 func (c *Cache[K, V]) SetDropped(key K, value V) {
 	h := c.hash(key)
-	r := &record{item: &item[K, V]{key: key, value: value}, version: 1, expires: 1 << 62, soft: 1 << 62, hard: 1 << 62, cost: recordCost, ns: c.ns.ref()}
-	r.epoch.Store(c.s.epoch.Load())
-	r.refresh.Store(1 << 62)
+	const never = 1 << 62
+	p := placement{ns: c.ns.ref(), epoch: c.s.epoch.Load(), local: never, soft: never, hard: never, refresh: never}
+	r := c.record(&item[K, V]{key: key, value: value}, &p, 1, false)
 	s := c.s.l1.index.of(h)
 	s.mu.Lock()
 	defer s.mu.Unlock()

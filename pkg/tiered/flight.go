@@ -158,7 +158,7 @@ func (c *Cache[K, V]) await(ctx context.Context, h uint64, key K, f *flight[K, V
 		if c.confirm(ctx, h, f, key, r, o) {
 			c.served(key, r)
 			c.depart(h, key, f, o)
-			return r.item.(*item[K, V]), true, nil
+			return c.itemOf(r), true, nil
 		}
 		if late {
 			c.m.timeouts.Add(1)

@@ -209,11 +209,6 @@ func (c *Cache[K, V]) refuse(skey string, version uint64, why CorruptReason) {
 	tell(c.s.hooks, c.s.hooks.OnCorrupt, CorruptEvent{Namespace: c.name, Key: skey, Version: version, Reason: why})
 }
 
-// keyed is an item without its types.
-type keyed interface{ text() string }
-
-func (it *item[K, V]) text() string { return keyString(it.key) }
-
 // evicted is called by ristretto when it has given a cell up.
 func (s *Store) evicted(r *record) {
 	if r == nil || r.ns.cell.owner == nil {
@@ -221,8 +216,8 @@ func (s *Store) evicted(r *record) {
 	}
 	m := r.ns.cell.owner
 	m.evicted.Add(1)
-	if k, ok := r.item.(keyed); ok && s.hooks.OnEvict != nil {
-		tell(s.hooks, s.hooks.OnEvict, EvictEvent{Namespace: m.name, Key: k.text(), Version: r.version, Bytes: r.cost})
+	if s.hooks.OnEvict != nil {
+		tell(s.hooks, s.hooks.OnEvict, EvictEvent{Namespace: m.name, Key: m.keyOf(r), Version: r.version, Bytes: r.cost})
 	}
 }
 

@@ -160,7 +160,7 @@ func (c *Cache[K, V]) peek(key K) *record {
 	if r == nil || r.ns.cell != c.ns {
 		return nil
 	}
-	if it, ok := r.item.(*item[K, V]); !ok || it.key != key {
+	if it := c.itemOf(r); it == nil || it.key != key {
 		return nil
 	}
 	return r
@@ -196,10 +196,10 @@ func (s *Store) age(version uint64) time.Duration {
 
 func (c *Cache[K, V]) info(r *record) Info {
 	now := c.s.time.nanos()
-	it, _ := r.item.(*item[K, V])
+	it := c.itemOf(r)
 	return Info{
-		Version: r.version, Age: c.s.age(r.version), Bytes: r.cost, Negative: it != nil && it.missing, InL2: r.inL2,
-		Expires: c.s.wallPtr(r.expires), Soft: c.s.wallPtr(r.soft), Hard: c.s.wallPtr(r.hard),
+		Version: r.version, Age: c.s.age(r.version), Bytes: r.cost, Negative: it != nil && it.missing(), InL2: r.inL2,
+		Expires: c.s.wallPtr(r.expires), Soft: c.s.wallPtr(r.soft), Hard: c.s.wallPtr(r.hard()),
 		Suspect: c.s.l2 != nil && r.epoch.Load() != c.s.epoch.Load(),
 		Due:     now >= r.refresh.Load() && now < r.expires,
 	}
@@ -213,7 +213,7 @@ func (c *Cache[K, V]) inspectL1(r *record) L1Entry {
 		return L1Entry{Why: "not in memory"}
 	}
 	e := L1Entry{Present: true, Info: c.info(r)}
-	for i, ref := range append([]tagRef{r.ns}, r.tags...) {
+	for i, ref := range append([]tagRef{r.ns}, r.tags()...) {
 		st := TagState{Stored: ref.version, Current: ref.cell.version.Load(), Valid: ref.valid()}
 		if i > 0 {
 			st.Tag = ref.cell.key[len(tagKey(c.s.prefix, "")):]

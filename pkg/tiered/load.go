@@ -61,7 +61,7 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 	}
 	if r := c.throttled(h, key, &o); r != nil {
 		c.served(key, r)
-		return c.open(r.item.(*item[K, V]))
+		return c.open(c.itemOf(r))
 	}
 	return c.join(ctx, h, key, &o, suspect, load)
 }
@@ -115,7 +115,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 		case err != nil:
 			return nil, err
 		case r != nil:
-			return r.item.(*item[K, V]), nil
+			return c.itemOf(r), nil
 		}
 		defer done()
 	}
@@ -128,23 +128,23 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		if r := c.instead(ctx, h, f, key, o); r != nil {
 			c.throttle(h, f, key, r, o)
-			return r.item.(*item[K, V]), nil
+			return c.itemOf(r), nil
 		}
 		return nil, err
 	}
-	if l.opts.ttl <= 0 || it.missing && l.opts.negative <= 0 {
+	if l.opts.ttl <= 0 || it.missing() && l.opts.negative <= 0 {
 		// It is not to be stored, but what it replaces must not be served again.
 		c.retire(ctx, h, f, skey, token)
 		return it, err
 	}
 	grace := l.opts.failSafe
-	if it.missing {
+	if it.missing() {
 		grace = 0
 	}
-	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing), grace)
+	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing()), grace)
 	if f.lease != 0 && p.known {
 		if raw, eerr := c.encode(it); eerr == nil {
-			entry := c.entry(skey, raw, it.missing, &p, token)
+			entry := c.entry(skey, raw, it.missing(), &p, token)
 			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl+p.grace)
 			if ferr == nil {
 				f.lease = 0
@@ -215,7 +215,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 		}
 		if o.lease > 0 && f.stale.Load() != nil {
 			if r := c.instead(ctx, h, f, key, o); r != nil {
-				return r.item.(*item[K, V]), 0, nil // another loads
+				return c.itemOf(r), 0, nil // another loads
 			}
 		}
 		if o.lease <= 0 || !time.Now().Before(deadline) {

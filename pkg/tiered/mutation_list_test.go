@@ -45,8 +45,8 @@ var mutants = []mutant{
 		old: "	c.flights[h%stripeCount].spoil(key, always)",
 		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(key, always)\n	}", tests: "TestWhoComesAfterAWriteStartsANewLoad"},
 	{name: "a set does not mark the flight dirty", file: "cache.go",
-		old: "	c.flights[h%stripeCount].spoil(it.key, version)",
-		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(it.key, version)\n	}", tests: "TestWhoComesAfterAWriteStartsANewLoad"},
+		old: "	c.flights[h%stripeCount].spoil(kept.item.key, version)",
+		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(kept.item.key, version)\n	}", tests: "TestWhoComesAfterAWriteStartsANewLoad"},
 	{name: "a message does not mark the flight dirty", file: "cache.go",
 		old: "	c.flights[h%stripeCount].spoil(key, version)",
 		bug: "	if !MUTANT {\n		c.flights[h%stripeCount].spoil(key, version)\n	}", tests: "TestAMessageDuringALoadKeepsItOutOfMemory"},
@@ -85,8 +85,8 @@ var mutants = []mutant{
 		old: "	if ref.version > ref.cell.version.Load() && ref.version < uint64(now+dayMicros) {",
 		bug: "	if !MUTANT && ref.version > ref.cell.version.Load() && ref.version < uint64(now+dayMicros) {", tests: "TestAnEntryTellsOfANewerVersionOfItsTag"},
 	{name: "memory does not look at tags", file: "cache.go",
-		old: "	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) {",
-		bug: "	if !ok || it.key != key || !r.ns.valid() || !allValid(r.tags) && !MUTANT {", tests: "TestTags"},
+		old: "	if it.key != key || !r.ns.valid() || !allValid(r.tags()) {",
+		bug: "	if it.key != key || !r.ns.valid() || !allValid(r.tags()) && !MUTANT {", tests: "TestTags"},
 
 	// Messages and gaps.
 	{name: "a message is applied whatever its version", file: "local.go",

@@ -30,11 +30,11 @@ func (c *Cache[K, V]) Local() iter.Seq2[K, Info] {
 			}
 			// The table may have been left for a larger one: what counts is
 			// what a reader gets.
-			if r = c.s.l1.get(hash); r == nil || r.ns.cell != c.ns || c.s.time.nanos() >= r.expires || !r.ns.valid() || !allValid(r.tags) {
+			if r = c.s.l1.get(hash); r == nil || r.ns.cell != c.ns || c.s.time.nanos() >= r.expires || !r.ns.valid() || !allValid(r.tags()) {
 				return false
 			}
-			it, ok := r.item.(*item[K, V])
-			return ok && !yield(it.key, c.info(r))
+			it := c.itemOf(r)
+			return it != nil && !yield(it.key, c.info(r))
 		})
 	}
 }

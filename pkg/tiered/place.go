@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+	"unsafe"
 )
 
 // placement is where, for how long and under which tag versions a value goes.
@@ -23,7 +24,8 @@ type placement struct {
 	etag    string
 	known   bool // the tag versions are Redis's, so that others will believe them
 	skipL1  bool
-	started int64 // µs of Redis's clock
+	began   int64 // nanos at which its life begins
+	started int64 // µs of Redis's clock, the same
 }
 
 // place takes the snapshot of tag versions, which must happen before the value
@@ -69,14 +71,14 @@ func (p *placement) valid() bool { return p.ns.valid() && allValid(p.tags) }
 // expire starts the entry's life now.
 func (p *placement) expire(s *Store, o *entryConfig, ttl, grace time.Duration) {
 	now := s.time.nanos()
-	p.ttl, p.grace = ttl, grace
+	p.ttl, p.grace, p.began = ttl, grace, now
 	p.local, p.soft, p.hard = now+int64(o.local(ttl)), now+int64(ttl), now+int64(ttl+grace)
 	if s.plane == Off {
 		p.local -= int64(p.cost) // from when it was read from its source: no message tells of a later write
 	}
 	p.refresh = o.refreshAt(p.soft, ttl, p.cost)
 	if s.l2 != nil {
-		p.started = s.l2.now()
+		p.started = s.time.microsAt(now) + s.l2.offset.Load()
 	}
 }
 
@@ -102,7 +104,7 @@ func (o *entryConfig) local(ttl time.Duration) time.Duration {
 
 // encode returns the value's bytes, nil for a missing one.
 func (c *Cache[K, V]) encode(it *item[K, V]) ([]byte, error) {
-	if it.missing {
+	if it.missing() {
 		return nil, nil
 	}
 	raw, err := marshal(c.codec, it.value)
@@ -138,10 +140,20 @@ func (c *Cache[K, V]) entry(skey string, raw []byte, missing bool, p *placement,
 }
 
 // holding is what memory keeps: a record and its item in one allocation, for a
-// hit reads both.
+// hit reads both. The record comes first, so that its address is the holding's.
 type holding[K Key, V any] struct {
-	item[K, V]
 	record
+	item item[K, V]
+}
+
+// itemOf is a record's item, nil if the record is another cache's or nil. The
+// namespace's cell says whose it is, and so what it is a part of: records are
+// made by hold alone.
+func (c *Cache[K, V]) itemOf(r *record) *item[K, V] {
+	if r == nil || r.ns.cell != c.ns {
+		return nil
+	}
+	return &(*holding[K, V])(unsafe.Pointer(r)).item //nolint:gosec // see above
 }
 
 // record builds a holding of a copy of the item.
@@ -152,13 +164,19 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 // hold makes the record of a new holding, which has its item.
 func (c *Cache[K, V]) hold(kept *holding[K, V], p *placement, version uint64, inL2 bool) *record {
 	it, r := &kept.item, &kept.record
-	r.item, r.inL2 = it, inL2
-	r.version, r.ns, r.tags = version, p.ns, p.tags
-	r.expires, r.soft, r.hard = p.local, p.soft, p.hard
+	r.version, r.ns, r.inL2 = version, p.ns, inL2
+	if len(p.tags) > 0 {
+		tags := p.tags
+		r.others = &tags
+	}
+	r.expires, r.soft = p.local, p.soft
+	if p.hard > p.soft {
+		r.late.Store(&lateness{hard: p.hard})
+	}
 	r.epoch.Store(p.epoch)
 	r.refresh.Store(min(p.refresh, p.local))
 	switch {
-	case it.missing:
+	case it.missing():
 	case c.cost != nil:
 		r.cost = c.cost(it.value)
 	case c.flat >= 0:

@@ -90,7 +90,7 @@ func (c *Cache[K, V]) forgetPrefix(prefix string) (n int) {
 		return 0
 	}
 	c.s.l1.pass(func(hash uint64, r *record) (stop bool) {
-		if it, ok := r.item.(*item[K, V]); ok && r.ns.cell == c.ns && begins(it.key) {
+		if it := c.itemOf(r); it != nil && begins(it.key) {
 			if c.s.l1.get(hash) != nil {
 				n++
 			}

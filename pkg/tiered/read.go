@@ -20,7 +20,7 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 	if suspect != nil {
 		current, err := c.revalidate(ctx, full, skey, suspect)
 		if current || errors.Is(err, ErrUnavailable) {
-			return suspect.item.(*item[K, V]), 0, nil
+			return c.itemOf(suspect), 0, nil
 		}
 		if err != nil {
 			return nil, 0, err
@@ -64,13 +64,13 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 		return false, nil
 	}
 	cells := []*tagCell{r.ns.cell}
-	for _, t := range r.tags {
+	for _, t := range r.tags() {
 		cells = append(cells, t.cell)
 	}
 	if err := c.s.current(ctx, cells); err != nil {
 		return false, err
 	}
-	if !r.ns.valid() || !allValid(r.tags) {
+	if !r.ns.valid() || !allValid(r.tags()) {
 		return false, nil
 	}
 	if epoch != 0 {
@@ -160,9 +160,9 @@ func (c *Cache[K, V]) conclude(u *unchecked, skey string, key K, o *entryConfig,
 			return nil, nil, version
 		}
 	}
-	kept := &holding[K, V]{item: item[K, V]{key: key, missing: e.negative(), etag: e.etag}}
+	kept := &holding[K, V]{item: item[K, V]{key: key, note: noteOf(e.negative(), e.etag)}}
 	it = &kept.item
-	if !it.missing {
+	if !it.missing() {
 		if err := unmarshal(c.codec, e.raw, &it.value); err != nil {
 			c.refuse(skey, version, CorruptValue)
 			return nil, nil, version

@@ -91,7 +91,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 	defer c.unmark(h, key, m)
 	skey := keyString(key)
 	here := c.s.l2 == nil || o.skipL2
-	if it, _ := c.servedBy(c.inL1(h), key); it != nil && !it.missing {
+	if it, _ := c.servedBy(c.inL1(h), key); it != nil && !it.missing() {
 		f.prior = it
 	}
 	if !here {
@@ -106,7 +106,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		if err == nil {
 			f.prior = nil
 			if _, r, _ := c.decode(ctx, c.s.l2.dataKey(c.name, skey), skey, key, data, o, c.s.coherent()); r != nil {
-				f.prior, _ = r.item.(*item[K, V])
+				f.prior = c.itemOf(r)
 			}
 		}
 	}
@@ -119,14 +119,14 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 	if gone := ctx.Err(); gone != nil {
 		return nil, gone // nobody waits, and others may be at it by now
 	}
-	if l.opts.ttl <= 0 || it.missing && l.opts.negative <= 0 {
+	if l.opts.ttl <= 0 || it.missing() && l.opts.negative <= 0 {
 		return it, errors.Join(err, c.remove(ctx, key))
 	}
 	grace := l.opts.failSafe
-	if it.missing {
+	if it.missing() {
 		grace = 0
 	}
-	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing), grace)
+	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing()), grace)
 	if here {
 		if !c.keepMarked(h, it, &p, m) {
 			c.m.fenced.Add(1)
@@ -139,7 +139,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		if eerr != nil {
 			return it, errors.Join(err, eerr)
 		}
-		version, failed = c.s.l2.setHeld(ctx, c.name, skey, f.lease, c.entry(skey, raw, it.missing, &p, 1), p.ttl+p.grace)
+		version, failed = c.s.l2.setHeld(ctx, c.name, skey, f.lease, c.entry(skey, raw, it.missing(), &p, 1), p.ttl+p.grace)
 		if failed == nil {
 			f.lease = 0
 		}

@@ -20,7 +20,7 @@ func (c *Cache[K, V]) remembered(h uint64, key K, o *entryConfig) *record {
 	if r == nil || r.ns.cell != c.ns || !c.servable(r, o) {
 		return nil
 	}
-	if it, ok := r.item.(*item[K, V]); !ok || it.key != key {
+	if it := c.itemOf(r); it == nil || it.key != key {
 		return nil
 	}
 	return r
@@ -28,9 +28,9 @@ func (c *Cache[K, V]) remembered(h uint64, key K, o *entryConfig) *record {
 
 // servable reports whether time and tags let a record be served stale.
 func (c *Cache[K, V]) servable(r *record, o *entryConfig) bool {
-	it, ok := r.item.(*item[K, V])
-	return ok && !it.missing && c.s.time.nanos() < min(r.hard, r.soft+int64(o.failSafe)) &&
-		r.ns.valid() && allValid(r.tags)
+	it := c.itemOf(r)
+	return it != nil && !it.missing() && c.s.time.nanos() < min(r.hard(), r.soft+int64(o.failSafe)) &&
+		r.ns.valid() && allValid(r.tags())
 }
 
 // throttled is what is served without a load, because the last one failed only
@@ -40,7 +40,10 @@ func (c *Cache[K, V]) throttled(h uint64, key K, o *entryConfig) *record {
 		return nil
 	}
 	r := c.remembered(h, key, o)
-	if r == nil || c.s.time.nanos() >= r.retry.Load() {
+	if r == nil {
+		return nil
+	}
+	if late := r.late.Load(); late == nil || c.s.time.nanos() >= late.retry.Load() {
 		return nil
 	}
 	if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
@@ -124,7 +127,8 @@ func (c *Cache[K, V]) throttle(h uint64, f *flight[K, V], key K, r *record, o *e
 		if c.s.plane == Off {
 			throttle = o.local(throttle) // nobody would tell of a write
 		}
-		r.retry.Store(c.s.time.nanos() + int64(throttle))
+		r.late.CompareAndSwap(nil, &lateness{hard: r.soft})
+		r.late.Load().retry.Store(c.s.time.nanos() + int64(throttle))
 		c.s.l1.put(h, r)
 	}
 }

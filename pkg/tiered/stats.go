@@ -36,6 +36,7 @@ func (r CorruptReason) index() int {
 // and nothing on a hit in memory, whose counters are striped.
 type counters struct {
 	name              string
+	keyOf             func(*record) string // of a record of this namespace
 	l2Hits, l2Misses  atomic.Uint64
 	loads, loadErrors atomic.Uint64
 	loadNanos         atomic.Uint64

@@ -49,6 +49,7 @@ type Store struct {
 	mu     sync.RWMutex // guards the two below
 	caches map[string]namespace
 	closed bool
+	ended  atomic.Bool // closed, to be read without the lock
 
 	loads    sync.WaitGroup                           // flights; Add under mu while not closed
 	onEnd    func(cancel func()) (unhook func() bool) // of the time that Close gives loads
@@ -225,10 +226,13 @@ func addr(c redis.UniversalClient) string {
 
 // tick makes a version: a hybrid clock, at Redis's time as far as known and
 // above everything made here before.
-func (s *Store) tick() uint64 {
-	now := s.time.micros()
+func (s *Store) tick() uint64 { return s.tickAt(s.time.nanos()) }
+
+// tickAt is tick by a reading of the clock of a moment ago.
+func (s *Store) tickAt(nanos int64) uint64 {
+	now := s.time.microsAt(nanos)
 	if s.l2 != nil {
-		now = s.l2.now()
+		now += s.l2.offset.Load()
 	}
 	for {
 		last := s.hlc.Load()
@@ -258,11 +262,7 @@ func (s *Store) begin() bool {
 	return true
 }
 
-func (s *Store) isClosed() bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.closed
-}
+func (s *Store) isClosed() bool { return s.ended.Load() }
 
 // InvalidateTags makes every entry with any of the tags a miss: in this
 // process when it returns, in others within the bound of the package's
@@ -366,6 +366,7 @@ func (s *Store) Close(ctx context.Context) error {
 		return nil
 	}
 	s.closed = true
+	s.ended.Store(true)
 	s.mu.Unlock()
 
 	ended := make(chan struct{})

@@ -248,7 +248,7 @@ func (c *Cache[K, V]) verify(h uint64, r *record) {
 	if t == nil || !r.inL2 {
 		return
 	}
-	full := c.s.l2.dataKey(c.name, keyString(r.item.(*item[K, V]).key))
+	full := c.s.l2.dataKey(c.name, keyString(c.itemOf(r).key))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.own == nil {

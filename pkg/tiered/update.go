@@ -188,7 +188,7 @@ func (c *Cache[K, V]) readForUpdate(ctx context.Context, full, skey string, key 
 			return nil, p, "", err
 		}
 	}
-	if old, _, _ = c.conclude(&was, skey, key, &fresh, unwanted); old == nil || old.missing {
+	if old, _, _ = c.conclude(&was, skey, key, &fresh, unwanted); old == nil || old.missing() {
 		return nil, p, header, nil
 	}
 	p.inherit(was.p.ns, was.p.tags)
@@ -244,7 +244,7 @@ func (c *Cache[K, V]) updateHere(ctx context.Context, h uint64, key K, o *entryC
 	p := c.place(ctx, o, o.ttl)
 	r, old := c.inMemory(h, key)
 	if old != nil {
-		p.inherit(r.ns, r.tags)
+		p.inherit(r.ns, r.tags())
 	}
 	it, err := c.change(ctx, key, old, change)
 	if err != nil {
@@ -275,7 +275,7 @@ func (c *Cache[K, V]) inMemory(h uint64, key K) (*record, *item[K, V]) {
 	if it == nil {
 		return nil, nil
 	}
-	if it.missing {
+	if it.missing() {
 		it = nil
 	}
 	return r, it

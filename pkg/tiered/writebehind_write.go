@@ -180,9 +180,9 @@ func (w *WriteBehind[K, V]) showPartial(ctx context.Context, h uint64, key K, sk
 	epoch := c.s.coherent()
 	b, err := c.s.l2.get(ctx, full)
 	if err == nil && !o.skipL2 {
-		if it, r, _ := c.decode(ctx, full, skey, key, b, o, epoch); it != nil && !it.missing {
+		if it, r, _ := c.decode(ctx, full, skey, key, b, o, epoch); it != nil && !it.missing() {
 			merged := &item[K, V]{key: key, value: w.o.Merge(it.value, partial)}
-			p.ns, p.tags = r.ns, r.tags // it is the same thing still
+			p.ns, p.tags = r.ns, r.tags() // it is the same thing still
 			w.show(ctx, h, merged, skey, version, peekVersion(b), p, o)
 			return
 		}
