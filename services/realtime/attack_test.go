@@ -55,7 +55,7 @@ func TestMemoryIsBoundedUnderAttack(t *testing.T) {
 		perConn = 48 << 10 // a message of 8 KiB twice, what net/http leaves, and the client's side, which is here too
 		most    = 64 << 20 // at any time: the claims are of 2^62 bytes and more
 	)
-	n := start(t, nil, func(c *realtime.Config) { c.Limits.PerUser = 10_000 })
+	n := start(t, nil, func(c *realtime.Config) { c.Limits.PerUser, c.Limits.Attempts = 10_000, 10_000 })
 	token, _ := n.signIn("mira")
 	healthy := n.connectAs(dialing{token: token})
 	healthy.subscribe(team, "")

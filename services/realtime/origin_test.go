@@ -12,7 +12,9 @@ import (
 )
 
 func TestOnlyOwnPagesMayConnect(t *testing.T) {
-	n := start(t, nil, func(c *realtime.Config) { c.Origins, c.Limits.PerUser = []string{"https://app.example"}, 1000 })
+	n := start(t, nil, func(c *realtime.Config) {
+		c.Origins, c.Limits.PerUser, c.Limits.Attempts = []string{"https://app.example"}, 1000, 1000
+	})
 	token, _ := n.signIn("mira")
 	host := strings.TrimPrefix(n.http.URL, "http://")
 	name, port, _ := strings.Cut(host, ":")

@@ -106,7 +106,7 @@ func readAll(t testing.TB, c net.Conn) []byte {
 }
 
 func TestFramesThatMayNotComeAreRefusedWithTheirCode(t *testing.T) {
-	n := start(t, nil, nil)
+	n := start(t, nil, func(c *realtime.Config) { c.Limits.Attempts = 1000 })
 	token, _ := n.signIn("mira")
 	type attack struct {
 		name, frames string
@@ -251,7 +251,7 @@ func FuzzFrames(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	n := start(f, nil, func(c *realtime.Config) { c.Limits.PerUser, c.Limits.Attempts = 100_000, 100_000 })
+	n := start(f, nil, func(c *realtime.Config) { c.Limits.PerUser, c.Limits.Attempts = 100_000, 50_000 })
 	token, _ := n.signIn("mira")
 	healthy := n.connectAs(dialing{token: token})
 	healthy.subscribe("user:mira:habits", "")
