@@ -269,6 +269,32 @@ func TestCloseEmptiesTheQueue(t *testing.T) {
 	}
 }
 
+// Close does not wait for the queue once its context has ended, and says so.
+// What was on its way may have arrived; what was queued has not.
+func TestCloseGivesTheQueueUpWithItsContext(t *testing.T) {
+	nodes, caches, release := asyncPair(t)
+	defer release()
+	must(t, caches[0].Set(t.Context(), "k", "new", tiered.Async()))
+	must(t, caches[0].Delete(t.Context(), "k2", tiered.Async()))
+	ctx, cancel := context.WithCancel(t.Context())
+	closed := make(chan error)
+	go func() { closed <- nodes[0].Store.Close(ctx) }()
+	cancel()
+	eventually(t, "what was queued is given up", func() bool { return nodes[0].Store.Posted() == 1 })
+	release()
+	if err := <-closed; !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "3 writes of Async") {
+		t.Errorf("close: %v", err)
+	}
+	want(t, caches[1], "k", "old", tiered.SkipL1())
+	want(t, caches[1], "plug", "v")
+	if n := nodes[0].Store.Posted(); n != 0 {
+		t.Errorf("%d are queued still", n)
+	}
+	if err := caches[0].Set(t.Context(), "k", "late", tiered.Async()); !errors.Is(err, tiered.ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+}
+
 func TestAnAsyncWriteThatRedisDidNotTakeIsNotUndone(t *testing.T) {
 	r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
 	s := node(t, r, quick(), tiered.WithL2Timeout(250*time.Millisecond))

@@ -43,15 +43,23 @@ type step struct {
 	node int
 	v    int // 0 is no value
 	old  int // that Update found
+	// async is a Set or Delete that has returned before Redis had it.
+	async bool
 }
 
 func (s step) String() string {
 	name := [...]string{"source =", "source ->", "set", "forget", "read ->", "update"}[s.deed]
+	if s.async {
+		name += " async"
+	}
 	if s.deed == updated {
 		return fmt.Sprintf("node %d %s %d -> %d", s.node, name, s.old, s.v)
 	}
 	return fmt.Sprintf("node %d %s %d", s.node, name, s.v)
 }
+
+// writes reports whether it is a write of the cache.
+func (s step) writes() bool { return s.deed == cacheGets || s.deed == cacheLoses || s.deed == updated }
 
 // state is what the cache may hold if it holds anything: a sorted set, that no
 // step changes.
@@ -164,9 +172,32 @@ func (h *history) late(bound time.Duration) []porcupine.Operation {
 
 // seenBy is the history as one node may see it: its own calls as they were,
 // and the writes of others up to bound after they ended.
-func (h *history) seenBy(node int, bound time.Duration) []porcupine.Operation {
+//
+// An Async write of its own has been made when it returns, and once more when
+// Redis gets it, which is as if it had been made there after a write of another
+// node that came in between; not after its own node's next one of the key, nor
+// after the bound. Where Redis goes away it may not get it at all, and nobody is
+// told: for others such a write has no end.
+func (h *history) seenBy(node int, bound time.Duration, away bool) []porcupine.Operation {
 	var ops []porcupine.Operation
-	for _, op := range h.strict() {
+	late := func(ret int64, async bool) int64 {
+		if ret == forever || async && away {
+			return forever
+		}
+		return ret + int64(bound)
+	}
+	all := h.strict()
+	for _, op := range all {
+		if o := op.Input.(step); o.node == node && o.async {
+			again := op
+			again.Return = late(op.Return, true)
+			for _, next := range all {
+				if n := next.Input.(step); n.node == node && n.writes() && next.Call > op.Return {
+					again.Return = min(again.Return, next.Return)
+				}
+			}
+			ops = append(ops, again)
+		}
 		if o := op.Input.(step); o.node != node {
 			switch o.deed {
 			case sourceRead:
@@ -177,9 +208,7 @@ func (h *history) seenBy(node int, bound time.Duration) []porcupine.Operation {
 					o.deed = cacheGets
 					op.Input = o
 				}
-				if op.Return != forever {
-					op.Return += int64(bound)
-				}
+				op.Return = late(op.Return, o.async)
 			}
 		}
 		ops = append(ops, op)
@@ -260,11 +289,14 @@ func TestTheModelTellsStaleFromFresh(t *testing.T) {
 		step
 		call, ret int64
 	}
-	load := func(v int, at int64) op { return op{step{sourceRead, 0, v, 0}, at, at} }
-	read := func(v int, from, to int64) op { return op{step{found, 0, v, 0}, from, to} }
-	set := func(node, v int, from, to int64) op { return op{step{cacheGets, node, v, 0}, from, to} }
-	lose := func(node int, from, to int64) op { return op{step{cacheLoses, node, 0, 0}, from, to} }
-	update := func(old, v int, from, to int64) op { return op{step{updated, 0, v, old}, from, to} }
+	load := func(v int, at int64) op { return op{step{deed: sourceRead, v: v}, at, at} }
+	read := func(v int, from, to int64) op { return op{step{deed: found, v: v}, from, to} }
+	set := func(node, v int, from, to int64) op { return op{step{deed: cacheGets, node: node, v: v}, from, to} }
+	lose := func(node int, from, to int64) op { return op{step{deed: cacheLoses, node: node}, from, to} }
+	async := func(node, v int, from, to int64) op {
+		return op{step{deed: cacheGets, node: node, v: v, async: true}, from, to}
+	}
+	update := func(old, v int, from, to int64) op { return op{step{deed: updated, v: v, old: old}, from, to} }
 	for _, tt := range []struct {
 		name                string
 		ops                 []op
@@ -283,6 +315,9 @@ func TestTheModelTellsStaleFromFresh(t *testing.T) {
 		{"a write of unknown end may come late", []op{set(0, 1, 0, 1), set(1, 2, 2, forever), read(1, 10, 11), read(2, 12, 13)}, true, true, true},
 		{"but not come and go", []op{set(0, 1, 0, 1), set(1, 2, 2, forever), read(2, 10, 11), read(1, 12, 13)}, false, true, false},
 		{"an update of what was changed", []op{set(0, 1, 0, 1), update(1, 2, 2, 3), update(1, 3, 4, 5)}, false, false, false},
+		{"an async write is read here at once", []op{set(0, 1, 0, 1), async(0, 2, 2, 3), read(1, 4, 5)}, false, true, false},
+		{"it may overwrite what another wrote since", []op{async(0, 1, 0, 1), set(1, 2, 2, 3), read(2, 4, 5), read(1, 6, 7)}, false, true, true},
+		{"not what its own node wrote since", []op{async(0, 1, 0, 1), set(0, 2, 2, 3), read(2, 4, 5), read(1, 6, 7)}, false, true, false},
 		{"a miss may be updated", []op{set(0, 1, 0, 1), update(0, 3, 4, 5), read(3, 6, 7)}, true, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -293,7 +328,7 @@ func TestTheModelTellsStaleFromFresh(t *testing.T) {
 			for name, check := range map[string]struct{ got, want bool }{
 				"strict":         {legal(h.strict()), tt.strict},
 				"late":           {legal(h.late(time.Second)), tt.late},
-				"seen by node 0": {legal(h.seenBy(0, time.Second)), tt.alone},
+				"seen by node 0": {legal(h.seenBy(0, time.Second, false)), tt.alone},
 			} {
 				if check.got != check.want {
 					t.Errorf("%s: legal is %v, want %v, of\n%s", name, check.got, check.want, h.String())

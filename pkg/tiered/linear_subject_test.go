@@ -14,8 +14,8 @@ import (
 
 // subject is a cache on one of several nodes.
 type subject interface {
-	Set(ctx context.Context, key string, v int) error
-	Delete(ctx context.Context, key string) error
+	Set(ctx context.Context, key string, v int, async bool) error
+	Delete(ctx context.Context, key string, async bool) error
 	Get(ctx context.Context, key string) (int, error)
 	GetOrLoad(ctx context.Context, key string, load func(context.Context) (int, error)) (int, error)
 	Update(ctx context.Context, key string, v int) (old int, err error)
@@ -32,8 +32,21 @@ type tieredNode struct {
 	c *tiered.Cache[string, int]
 }
 
-func (n tieredNode) Set(ctx context.Context, key string, v int) error { return n.c.Set(ctx, key, v) }
-func (n tieredNode) Delete(ctx context.Context, key string) error     { return n.c.Delete(ctx, key) }
+func queued(async bool) []tiered.EntryOption {
+	if async {
+		return []tiered.EntryOption{tiered.Async()}
+	}
+	return nil
+}
+
+func (n tieredNode) Set(ctx context.Context, key string, v int, async bool) error {
+	return n.c.Set(ctx, key, v, queued(async)...)
+}
+
+func (n tieredNode) Delete(ctx context.Context, key string, async bool) error {
+	return n.c.Delete(ctx, key, queued(async)...)
+}
+
 func (n tieredNode) Clear(ctx context.Context) error                  { return n.c.Clear(ctx) }
 func (n tieredNode) InvalidateAll(ctx context.Context) error          { return n.s.InvalidateTags(ctx, "all") }
 func (n tieredNode) Get(ctx context.Context, key string) (int, error) { return n.c.Get(ctx, key) }
@@ -65,14 +78,14 @@ type naiveNode struct {
 	memory *sync.Map // nil: Redis alone
 }
 
-func (n naiveNode) Set(ctx context.Context, key string, v int) error {
+func (n naiveNode) Set(ctx context.Context, key string, v int, _ bool) error {
 	if n.memory != nil {
 		n.memory.Store(key, v)
 	}
 	return n.c.Set(ctx, key, v, time.Minute).Err()
 }
 
-func (n naiveNode) Delete(ctx context.Context, key string) error {
+func (n naiveNode) Delete(ctx context.Context, key string, _ bool) error {
 	if n.memory != nil {
 		n.memory.Delete(key)
 	}
@@ -101,7 +114,7 @@ func (n naiveNode) GetOrLoad(ctx context.Context, key string, load func(context.
 	}
 	v, err := load(ctx)
 	if err == nil {
-		_ = n.Set(ctx, key, v)
+		_ = n.Set(ctx, key, v, false)
 	}
 	return v, err
 }

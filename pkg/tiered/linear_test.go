@@ -29,6 +29,7 @@ type trial struct {
 	keys  int           // of a round, each with a history
 	rest  time.Duration // between two of them, at most
 	flaky bool          // one load in eight fails
+	async bool          // half of the sets and deletes are
 }
 
 const workersPerNode = 2
@@ -90,6 +91,7 @@ func (tr *trial) act(ctx context.Context, node int, keys []*truth) {
 		defer cancel()
 	}
 	// write notes a write of all the keys; one that failed may yet happen.
+	async := false
 	write := func(d deed, v int, keys []*truth, f func() error) {
 		call := tr.now()
 		err := f()
@@ -101,12 +103,15 @@ func (tr *trial) act(ctx context.Context, node int, keys []*truth) {
 			ret = forever
 		}
 		for _, k := range keys {
-			k.add(step{deed: d, node: node, v: v}, call, ret)
+			k.add(step{deed: d, node: node, v: v, async: async && err == nil}, call, ret)
 		}
 	}
 	one := keys[:0:0]
 	one = append(one, k)
-	forget := func() error { return n.Delete(ctx, k.key) }
+	forget := func() error {
+		async = tr.async && rand.N(2) == 0
+		return n.Delete(ctx, k.key, async)
+	}
 	switch p := rand.N(100); {
 	case p < 4:
 		// It says nothing of the value. What it makes too old to be fresh is
@@ -147,7 +152,10 @@ func (tr *trial) act(ctx context.Context, node int, keys []*truth) {
 	case p < 83:
 		tr.write(k, node)
 		v := tr.fresh()
-		write(cacheGets, v, one, func() error { return n.Set(ctx, k.key, v) })
+		write(cacheGets, v, one, func() error {
+			async = tr.async && rand.N(2) == 0
+			return n.Set(ctx, k.key, v, async)
+		})
 	case p < 86:
 		write(cacheLoses, 0, one, forget)
 	case p < 92:
@@ -376,7 +384,7 @@ func TestWithMemoryNothingIsOlderThanTheBound(t *testing.T) {
 			t.Parallel()
 			judge := func(h *history) []porcupine.Operation {
 				for n := range 3 {
-					if bad := ifIllegal(h.seenBy(n, tt.bound)); bad != nil {
+					if bad := ifIllegal(h.seenBy(n, tt.bound, tt.away)); bad != nil {
 						return bad
 					}
 				}
@@ -388,7 +396,7 @@ func TestWithMemoryNothingIsOlderThanTheBound(t *testing.T) {
 				return &trial{nodes: nodes, began: time.Now(), ops: 80, keys: 10, rest: time.Duration(tt.bound) / 30}
 			}
 			tr := wide(tieredNodes(t, a.nodes, tiered.L1TTL(time.Second), stubborn))
-			tr.flaky = !tt.away
+			tr.flaky, tr.async = !tt.away, true
 			naive := wide(naiveNodes(a.nodes, true))
 			var wg sync.WaitGroup
 			wg.Go(func() {

@@ -109,6 +109,8 @@ func (s *Store) readings() []reading {
 		{name: "tiered.hooks.panics", unit: "{panic}", help: "Hooks that panicked.", read: count(&s.hooks.panics)},
 		{name: "tiered.recovery.queue", unit: "{write}", help: "Writes that Redis has not been told of.", gauge: true,
 			read: s.lost.size.Load},
+		{name: "tiered.async.queue", unit: "{write}", help: "Writes of Async that Redis is still to be told of.", gauge: true,
+			read: s.outbox.size.Load},
 		{name: "tiered.coherent", unit: "{state}", help: "1 while invalidations of other processes arrive, else 0.", gauge: true,
 			read: func() int64 {
 				if s.listening() {

@@ -17,6 +17,8 @@ var mutants = []mutant{
 		old: "	if p == nil {", bug: "	if p == nil || MUTANT {", tests: "TestAReadOfRedisWaitsForTheQueuedWrite"},
 	{name: "a queued write that failed is not replayed", file: "async.go",
 		old: "	case err != nil:\n		c.s.lose(", bug: "	case err != nil && !MUTANT:\n		c.s.lose(", tests: "TestAnAsyncWriteThatRedisDidNotTakeIsNotUndone"},
+	{name: "close does not say what it has given up", file: "outbox.go",
+		old: "n > 0 && ctx.Err() != nil {", bug: "n > 0 && ctx.Err() != nil && !MUTANT {", tests: "TestCloseGivesTheQueueUpWithItsContext"},
 	{name: "a delete leaves the lease to who loads", file: "lua/delete.lua",
 		old: "redis.call('DEL', KEYS[2])", tests: "TestALoadInFlightNeverOverwritesAWrite"},
 	{name: "an expire leaves the lease to who loads", file: "lua/expire.lua",

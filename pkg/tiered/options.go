@@ -334,7 +334,7 @@ func EagerRefresh(threshold, beta float64) EntryOption {
 // [WithRedisRequired]), but nobody is told by an error: the value is kept in
 // this process, and what Redis has is deleted when it is back. If this process
 // dies first, up to 4,096 writes or 16 MiB that wait have not been made. [Store.Close]
-// makes them.
+// makes them, and says how many it could not. METRICS.md has the queue's length.
 //
 // It waits all the same if the queue is full, if Redis is away, if the
 // versions of tags must be read first, or if memory cannot answer for the write

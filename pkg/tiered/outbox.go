@@ -178,12 +178,15 @@ func (b *outbox) drained(ctx context.Context) error {
 	return nil
 }
 
-// close waits until the outbox is empty. What is left when ctx ends is lost:
-// see recovery.
-func (b *outbox) close(ctx context.Context) {
+// close waits until the outbox is empty. What is left when ctx ends is lost,
+// see recovery, or is on its way and may be; the error says how many those are.
+func (b *outbox) close(ctx context.Context) (err error) {
 	_ = b.drained(ctx) // said by what follows
 	b.mu.Lock()
 	b.shut = true
+	if n := len(b.keys); n > 0 && ctx.Err() != nil {
+		err = fmt.Errorf("close cache: redis may not have been told of %d writes of Async: %w", n, ctx.Err())
+	}
 	left := b.queue
 	b.queue = nil
 	for _, p := range left {
@@ -194,6 +197,7 @@ func (b *outbox) close(ctx context.Context) {
 		p.settle(0, ErrUnavailable)
 		b.settled(p)
 	}
+	return err
 }
 
 // floor is what Redis's entry of a key must exceed to be believed here: it is
@@ -211,7 +215,7 @@ func (s *Store) deliver(ctx context.Context) {
 		select {
 		case <-s.outbox.kick:
 		case <-ctx.Done():
-			s.outbox.close(ctx) // nobody else sends it
+			_ = s.outbox.close(ctx) // nobody else sends it; Close has said so
 			return
 		}
 		for batch := s.outbox.take(); len(batch) > 0; batch = s.outbox.take() {

@@ -359,6 +359,9 @@ func (s *Store) current(ctx context.Context, cells []*tagCell) error {
 // Close ends the store: new calls get ErrClosed, loads under way are awaited
 // until ctx ends and then cancelled, and what Redis has not been told yet, also
 // by [Async], is told if it can be. It does not close the Redis client.
+//
+// If ctx ends first, Close waits for no more than the round trip that is under
+// way, and its error says that loads were left, or how many writes of Async.
 func (s *Store) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if s.closed {
@@ -382,7 +385,7 @@ func (s *Store) Close(ctx context.Context) error {
 	}
 	s.endLoads()
 	if s.l2 != nil {
-		s.outbox.close(ctx)
+		err = errors.Join(err, s.outbox.close(ctx))
 		s.replay(ctx)
 	}
 	s.stop()

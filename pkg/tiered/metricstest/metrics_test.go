@@ -132,6 +132,7 @@ func TestPrometheusSeesExactlyWhatIsDocumented(t *testing.T) {
 		"tiered_breaker_state,state=closed":                              1,
 		"tiered_breaker_state,state=open":                                0,
 		"tiered_coherent":                                                1,
+		"tiered_async_queue":                                             0,
 		"tiered_l1_capacity_bytes":                                       tiered.DefaultL1Bytes,
 		"tiered_l2_duration_seconds,operation=getlease,outcome=ok":       5,
 		"tiered_load_duration_seconds,namespace=words,outcome=not_found": 1,
