@@ -35,8 +35,8 @@ step() { # NAME COMMAND…
 # run once, without a look at their times.
 modules() {
   tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest pkg/tiered/bench services services/realtime/bench tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done
-    cd pkg/tiered/bench && GOWORK=off go test -run "^$" -bench . -benchtime 1x ./...'
-  (cd services/realtime/bench && GOWORK=off go test -json -count=1 -timeout 5m ./...) | tally -name modules go
+    (cd pkg/tiered/bench && GOWORK=off go test -run "^$" -bench . -benchtime 1x ./...) &&
+    (cd services/realtime/bench && GOWORK=off go test -count=1 -timeout 5m ./...)'
 }
 
 charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go; }

@@ -6,8 +6,9 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/event"
 )
 
-// What may wait to be handed out in a channel. Beyond it the source waits, and
-// is cut off by its server if that lasts; then it heals.
+// What may wait to be handed out in a channel, beside as much that is on its
+// way out. Beyond it the source waits, and is cut off by its server if that
+// lasts; then it heals.
 const (
 	waitingFrames = 1024
 	waitingBytes  = 4 << 20

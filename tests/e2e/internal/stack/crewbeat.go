@@ -128,6 +128,9 @@ func Start(t testing.TB, service string, set map[string]string) *Crewbeat {
 // Log is the end of what the process has written.
 func (c *Crewbeat) Log() string { return c.p.tail() }
 
+// Terminate sends SIGTERM and returns how the process ended: nil means with 0.
+func (c *Crewbeat) Terminate(within time.Duration) error { return c.p.signal(syscall.SIGTERM, within) }
+
 // Ended reports whether the process is gone.
 func (c *Crewbeat) Ended() bool { return c.p.ended() }
 
