@@ -108,12 +108,21 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.hub.Close()
 		return nil, fmt.Errorf("set up sockets: %w", err)
 	}
+	unwatchGauges, err := s.watchGauges(c.Meter)
+	if err != nil {
+		s.sockets.Close()
+		s.here.Close(ctx)
+		s.quota.Close(ctx)
+		s.hub.Close()
+		return nil, err
+	}
 	unfollow := c.Broker.Watch(s.sockets.SetUp)
 	watching, stop := context.WithCancel(ctx)
 	s.watched.Go(func() {
 		c.Sessions.Watch(watching, func(e session.Ended) { s.sockets.Ended(e.UserID, e.SessionID, e.Replaced) })
 	})
 	s.unwatch = func() {
+		unwatchGauges()
 		unfollow()
 		stop()
 		s.watched.Wait()

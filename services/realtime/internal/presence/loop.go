@@ -63,7 +63,7 @@ func (p *Presence) showAll() (again time.Time) {
 	var told []func()
 	p.mu.Lock()
 	for name, t := range p.teams {
-		changed, at := p.show(name, t, now, p.lost)
+		changed, at := p.show(name, t, now)
 		again = sooner(again, at)
 		for w := range t.watchers {
 			if changed {

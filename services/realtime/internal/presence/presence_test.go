@@ -374,6 +374,21 @@ func TestNobodyLeavesWhenTheBoardLosesEverythingUnnoticed(t *testing.T) {
 	})
 }
 
+func TestWhatTheBoardHasLostIsWrittenAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, _ := w.node()
+		seen := watch(t, a, harbor)
+		a.Enter("mira")
+		seen.expect(3*time.Second, "mira")
+		w.empty.Store(true)
+		a.Enter("lena") // has it noticed
+		seen.expect(2*time.Second, "lena", "mira")
+		b, _ := w.node() // knows only what is on the board
+		watch(t, b, harbor).expect(2*time.Second, "lena", "mira")
+	})
+}
+
 func TestAViewChangesOnceASecondAtMost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -408,8 +423,17 @@ func TestWhoIsRemovedFromATeamIsNoLongerSeenThere(t *testing.T) {
 		here, there, other := watch(t, a, harbor), watch(t, b, harbor), watch(t, b, lock)
 		a.Enter("mira")
 		there.expect(3*time.Second, "mira")
+		c, _ := w.node() // does not hear of anything
+		c.Enter("mira")
+		pass(time.Second)
 		a.Part("mira", harbor)
-		b.Part("mira", harbor) // every node hears of it
+		b.Part("mira", harbor)
+		w.mu.Lock()
+		w.teams["mira"] = []string{lock}
+		w.mu.Unlock()
+		here.expect(2*time.Second)
+		there.expect(30 * time.Second)
+		c.Ask("mira") // as it does every five minutes
 		here.expect(2 * time.Second)
 		there.expect(0)
 		there.expect(2 * time.Minute)

@@ -93,8 +93,8 @@ func (t *team) take(s Sheet, now time.Time) (lost bool) {
 }
 
 // show gives a team its next view, if that is another one, and returns when to
-// look again; zero means not by time. While held nobody leaves. p.mu is held.
-func (p *Presence) show(name string, t *team, now time.Time, held bool) (changed bool, again time.Time) {
+// look again; zero means not by time. p.mu is held.
+func (p *Presence) show(name string, t *team, now time.Time) (changed bool, again time.Time) {
 	here := map[string]struct{}{}
 	for user, ends := range t.ends {
 		if !ends.After(t.read) {
@@ -115,11 +115,11 @@ func (p *Presence) show(name string, t *team, now time.Time, held bool) (changed
 	}
 	view := t.view.Load()
 	if now.Before(t.hold) {
-		held, again = true, sooner(again, t.hold)
-	}
-	if held && view != nil {
-		for _, user := range view.Users {
-			here[user] = struct{}{}
+		again = sooner(again, t.hold)
+		if view != nil {
+			for _, user := range view.Users {
+				here[user] = struct{}{}
+			}
 		}
 	}
 	for user, until := range t.gone {

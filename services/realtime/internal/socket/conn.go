@@ -327,6 +327,18 @@ func (c *conn) following(prefix string, pending bool) []string {
 	return list
 }
 
+// joinedChannels returns how many channels the client follows.
+func (c *conn) joinedChannels() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, sub := range c.channels {
+		if sub.joined {
+			n++
+		}
+	}
+	return n
+}
+
 // revoke takes channels away, with what waits of them.
 func (c *conn) revoke(prefix string) {
 	defer c.survive()

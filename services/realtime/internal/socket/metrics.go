@@ -21,6 +21,7 @@ type metrics struct {
 	denials     metric.Int64Counter
 	resumes     metric.Int64Counter
 	spills      metric.Int64Counter
+	coalesced   metric.Int64Counter
 	queue       metric.Int64UpDownCounter
 	drains      metric.Float64Histogram
 }
@@ -31,7 +32,7 @@ func newMetrics(ctx context.Context, p metric.MeterProvider) (*metrics, error) {
 	}
 	m := p.Meter("github.com/crewbeat/crewbeat/services/realtime/internal/socket")
 	ms := &metrics{ctx: ctx}
-	var errs [8]error
+	var errs [9]error
 	ms.connections, errs[0] = m.Int64UpDownCounter("realtime.connections", metric.WithDescription("Open connections."))
 	ms.closes, errs[1] = m.Int64Counter("realtime.closes", metric.WithDescription("Connections that ended, by code; 0 is the client's doing."))
 	ms.denials, errs[2] = m.Int64Counter("realtime.denials", metric.WithDescription("What was refused, by why."))
@@ -40,6 +41,7 @@ func newMetrics(ctx context.Context, p metric.MeterProvider) (*metrics, error) {
 	ms.queue, errs[5] = m.Int64UpDownCounter("realtime.queue", metric.WithUnit("By"), metric.WithDescription("Bytes that wait for slow readers."))
 	ms.drains, errs[6] = m.Float64Histogram("realtime.drain.duration", metric.WithUnit("s"), metric.WithDescription("How long drains of this node took."))
 	ms.panics, errs[7] = m.Int64Counter("realtime.panics", metric.WithDescription("Connections that were ended by a bug of this server; each is in the log."))
+	ms.coalesced, errs[8] = m.Int64Counter("realtime.coalesced", metric.WithDescription("Events that a slow reader was spared: latest ones that a newer one has replaced, and ephemeral ones, by class."))
 	for _, err := range errs {
 		if err != nil {
 			return nil, fmt.Errorf("create instrument: %w", err)
@@ -75,3 +77,8 @@ func (m *metrics) spilled(f *hub.Frame) {
 }
 
 func (m *metrics) queueBytes(n int64) { m.queue.Add(m.ctx, n) }
+
+// spare counts an event that need not be sent any more.
+func (m *metrics) spare(f *hub.Frame) {
+	m.coalesced.Add(m.ctx, 1, metric.WithAttributes(attribute.String("class", string(f.Class))))
+}

@@ -303,6 +303,14 @@ func (s *Server) Connections() int {
 	return len(s.conns)
 }
 
+// Subscriptions returns how many channels the connections follow, each its own.
+func (s *Server) Subscriptions() (n int) {
+	for _, c := range s.all() {
+		n += c.joinedChannels()
+	}
+	return n
+}
+
 // SetUp tells everybody whether the broker is reachable. When it comes back,
 // sessions and memberships are checked: their ends may have been missed.
 func (s *Server) SetUp(up bool) {

@@ -228,14 +228,18 @@ func (c *conn) makeRoom(incoming *hub.Frame) {
 		newest[kind{incoming.Channel, incoming.Event}] = incoming
 	}
 	c.forget(func(f *hub.Frame) bool {
+		spared := false
 		switch f.Class {
 		case event.Ephemeral:
-			return true
+			spared = true
 		case event.Latest:
-			return newest[kind{f.Channel, f.Event}] != f
+			spared = newest[kind{f.Channel, f.Event}] != f
 		case event.Durable: // each is owed to the reader
 		}
-		return false
+		if spared {
+			c.s.metrics.spare(f)
+		}
+		return spared
 	})
 }
 
