@@ -88,7 +88,7 @@ func TestNothingWritesOverWhatWaits(t *testing.T) {
 	defer broker.Close()
 	reader := sdkmetric.NewManualReader()
 	var server *socket.Server
-	f, err := feed.New(feed.Options{Broker: broker, Delivered: func(m event.Message) { server.Delivered(m) }, Interrupted: func(string) {}})
+	f, err := feed.New(t.Context(), feed.Options{Broker: broker, Delivered: func(m event.Message) { server.Delivered(m) }, Interrupted: func(string) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
