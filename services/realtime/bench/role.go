@@ -92,7 +92,8 @@ var everybody = map[string]func(context.Context, []string) (string, error){
 		debug.FreeOSMemory()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		return fmt.Sprintf("heap %d stacks %d goroutines %d", m.HeapAlloc, m.StackInuse, runtime.NumGoroutine()), nil
+		return fmt.Sprintf("heap %d MB in %d MB of spans, stacks %d MB, other of the runtime %d MB, %d goroutines",
+			m.HeapAlloc>>20, m.HeapInuse>>20, m.StackInuse>>20, (m.MSpanSys+m.MCacheSys+m.BuckHashSys+m.GCSys+m.OtherSys)>>20, runtime.NumGoroutine()), nil
 	},
 	// profile FILE [SECONDS] writes a profile of the processor, or of the heap.
 	"profile": func(_ context.Context, args []string) (string, error) {
