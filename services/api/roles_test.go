@@ -126,6 +126,9 @@ func TestEveryOperationIsForThoseInTheTableOnly(t *testing.T) {
 	d := readDocument(t)
 	var listed []string
 	for path, item := range d.Paths {
+		if strings.HasPrefix(path, "/rt/") {
+			continue // of another service, whose tests say who may follow what
+		}
 		for method, o := range item {
 			listed = append(listed, o.OperationID)
 			m, ok := rights[o.OperationID]

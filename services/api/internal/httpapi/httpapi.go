@@ -150,6 +150,7 @@ func build(c Config) (*server, *gin.Engine, error) {
 	s.invites()
 	s.admin()
 	s.health()
+	documentRealtime(s.api.OpenAPI())
 	return s, engine, nil
 }
 
@@ -171,6 +172,7 @@ func (s *server) document() huma.Config {
 		{Name: "account", Description: "Registration, sign-in, and one's own account."},
 		{Name: "habits", Description: "Habits and what is recorded for them."},
 		{Name: "teams", Description: "Teams, their members and their feed."},
+		{Name: "events", Description: "What happens, as it happens: answered by the realtime service."},
 		{Name: "admin", Description: "Redis, the cache, alerts and the audit log, for those who run the installation."},
 		{Name: "health", Description: "How the parts are."},
 	}
