@@ -276,3 +276,8 @@ func ParseMessage(b []byte) (Message, error) {
 	}
 	return w.message()
 }
+
+// Rewind is what a node does that has found the history of an epoch rewound.
+func (b *Redis) Rewind(ctx context.Context, channel, old string) error {
+	return b.rewind(ctx, channel, old)
+}
