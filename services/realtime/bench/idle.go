@@ -42,7 +42,7 @@ func idle(ctx context.Context, r *run) error {
 	}
 	tokens := strings.Fields(answer)
 	rows := idlers()
-	for range min(r.Rounds, 3) {
+	for range min(r.Rounds, r.IdleRounds) {
 		for _, row := range rows {
 			if err := r.idleTurn(ctx, row, desk, tokens); err != nil {
 				return fmt.Errorf("%s: %w", row.name, err)

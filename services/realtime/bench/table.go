@@ -13,26 +13,28 @@ import (
 
 // Size is how much is measured.
 type Size struct {
-	Rounds  int           // how often each has its turn
-	Idle    int           // idle connections
-	Fan     int           // connections of the fan-out
-	Bursts  int           // of a turn
-	Turn    time.Duration // of a stream of events
-	Stall   time.Duration // how long the slow reader reads nothing
-	Phones  int           // connections of the deploy
-	Window  time.Duration // over which a node drains
-	Only    []string      // of Parts; all if empty
-	Profile string        // a folder for profiles of Crewbeat's server
+	Rounds int // how often each has its turn
+	Idle   int // idle connections
+	// IdleRounds bounds the rounds of these: they take long and vary little.
+	IdleRounds int
+	Fan        int           // connections of the fan-out
+	Bursts     int           // of a turn
+	Turn       time.Duration // of a stream of events
+	Stall      time.Duration // how long the slow reader reads nothing
+	Phones     int           // connections of the deploy
+	Window     time.Duration // over which a node drains
+	Only       []string      // of Parts; all if empty
+	Profile    string        // a folder for profiles of Crewbeat's server
 }
 
 // Full takes about eight minutes.
 func Full() Size {
-	return Size{Rounds: 5, Idle: 10_000, Fan: 1000, Bursts: 16, Turn: 3 * time.Second, Stall: 20 * time.Second, Phones: 5000, Window: 30 * time.Second}
+	return Size{Rounds: 3, Idle: 10_000, IdleRounds: 1, Fan: 1000, Bursts: 16, Turn: 3 * time.Second, Stall: 20 * time.Second, Phones: 5000, Window: 30 * time.Second}
 }
 
 // Smoke takes seconds.
 func Smoke() Size {
-	return Size{Rounds: 1, Idle: 200, Fan: 50, Bursts: 2, Turn: 200 * time.Millisecond, Stall: 4 * time.Second, Phones: 300, Window: 2 * time.Second}
+	return Size{Rounds: 1, Idle: 200, IdleRounds: 1, Fan: 50, Bursts: 2, Turn: 200 * time.Millisecond, Stall: 4 * time.Second, Phones: 300, Window: 2 * time.Second}
 }
 
 type part struct {
@@ -71,7 +73,9 @@ func Write(ctx context.Context, w io.Writer, s Size) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	r := &run{Size: s, w: w, dir: dir}
-	r.f("%s on %s/%s, %d × %s, Linux %s. %d rounds in which all take turns; figures are medians, with the least and the most in brackets. "+
+	r.f("<!-- cd services/realtime/bench && GOWORK=off go run ./cmd/table > ../../../docs/realtime-bench.md -->\n\n# Realtime, measured\n\n"+
+		"`GOWORK=off go run ./cmd/table` in `services/realtime/bench`; its [notes](../services/realtime/bench/NOTES.md) say what was tried, and which bars are missed. "+
+		"%s on %s/%s, %d × %s, Linux %s. %d rounds in which all take turns (idle connections: one); figures are medians, with the least and the most in brackets. "+
 		"The servers are processes of their own, the clients are in another; processor time (user and system) and RSS are those of /proc.\n",
 		runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), kernel(), s.Rounds)
 	for _, p := range parts {

@@ -75,7 +75,7 @@ type Quota struct {
 	wake   chan struct{} // something was given back
 
 	mu     sync.Mutex
-	leases map[string]map[string]struct{} // by key, the ids of this node
+	leases map[string][]uint64 // by key, the numbers of this node's
 	gone   map[string][]string            // given back, and perhaps still in Redis
 	number uint64
 	away   time.Time // Redis is left alone until then
@@ -85,7 +85,7 @@ type Quota struct {
 func New(ctx context.Context, o Options) *Quota {
 	q := &Quota{
 		o: o.withDefaults(), node: rand.Text(), wake: make(chan struct{}, 1),
-		leases: map[string]map[string]struct{}{}, gone: map[string][]string{},
+		leases: map[string][]uint64{}, gone: map[string][]string{},
 	}
 	ctx, q.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Client != nil {
@@ -102,8 +102,10 @@ func (q *Quota) Close(ctx context.Context) {
 		return
 	}
 	q.mu.Lock()
-	for key, ids := range q.leases {
-		q.gone[key] = slices.AppendSeq(q.gone[key], maps.Keys(ids))
+	for key, numbers := range q.leases {
+		for _, n := range numbers {
+			q.gone[key] = append(q.gone[key], q.id(n))
+		}
 	}
 	clear(q.leases)
 	q.mu.Unlock()
@@ -124,17 +126,14 @@ func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), o
 		return nil, false
 	}
 	q.number++
-	id := q.node + strconv.FormatUint(q.number, 36)
-	if q.leases[key] == nil {
-		q.leases[key] = map[string]struct{}{}
-	}
-	q.leases[key][id] = struct{}{}
+	number := q.number
+	q.leases[key] = append(q.leases[key], number)
 	ask := q.o.Client != nil && time.Now().After(q.away)
 	q.mu.Unlock()
 	if ask {
 		asking, cancel := context.WithTimeout(ctx, q.o.Wait)
 		defer cancel()
-		n, err := take.Run(asking, q.o.Client, []string{key}, id, limit, q.o.TTL.Milliseconds()).Int()
+		n, err := take.Run(asking, q.o.Client, []string{key}, q.id(number), limit, q.o.TTL.Milliseconds()).Int()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			q.o.Log.WarnContext(ctx, "connections are counted on this node alone: redis does not answer", slog.Any("error", err))
@@ -142,23 +141,31 @@ func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), o
 			q.away = time.Now().Add(q.o.Wait)
 			q.mu.Unlock()
 		case err == nil && n == 0:
-			q.give(key, id, false)
+			q.give(key, number, false)
 			return nil, false
 		}
 	}
-	return sync.OnceFunc(func() { q.give(key, id, q.o.Client != nil) }), true
+	return func() { q.give(key, number, q.o.Client != nil) }, true
 }
 
-func (q *Quota) give(key, id string, tell bool) {
+// id is the name of a lease in Redis.
+func (q *Quota) id(number uint64) string { return q.node + strconv.FormatUint(number, 36) }
+
+func (q *Quota) give(key string, number uint64, tell bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if delete(q.leases[key], id); len(q.leases[key]) == 0 {
+	i := slices.Index(q.leases[key], number)
+	if i < 0 {
+		return // it was given back before
+	}
+	q.leases[key] = slices.Delete(q.leases[key], i, i+1)
+	if len(q.leases[key]) == 0 {
 		delete(q.leases, key)
 	}
 	if !tell {
 		return
 	}
-	q.gone[key] = append(q.gone[key], id)
+	q.gone[key] = append(q.gone[key], q.id(number))
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -190,10 +197,10 @@ func (q *Quota) keep(ctx context.Context) {
 func (q *Quota) renew(ctx context.Context) error {
 	q.mu.Lock()
 	held := make(map[string][]any, len(q.leases))
-	for key, ids := range q.leases {
+	for key, numbers := range q.leases {
 		args := []any{q.o.TTL.Milliseconds()}
-		for id := range ids {
-			args = append(args, id)
+		for _, n := range numbers {
+			args = append(args, q.id(n))
 		}
 		held[key] = args
 	}

@@ -1,10 +1,11 @@
 // Package socket speaks the realtime protocol over WebSockets and, where these
 // are blocked, over server-sent events.
 //
-// A connection costs one goroutine that reads, and nothing while it is idle.
-// Writing happens in the goroutine of whoever has something to send, without
-// waiting; only what the kernel does not take is left to a goroutine that
-// drains it. What a slow reader cannot take is forgotten and read again from
+// A connection has a goroutine only while there is something to read from it or
+// left to write; where the system cannot tell when that is (see poller), one
+// that reads. Writing happens in the goroutine of whoever has something to
+// send, without waiting; only what the kernel does not take is left to a
+// goroutine that drains it. What a slow reader cannot take is forgotten and read again from
 // the history of the channel, so that memory is bounded and nothing is lost.
 package socket
 
