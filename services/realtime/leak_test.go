@@ -20,8 +20,8 @@ import (
 	"github.com/crewbeat/crewbeat/services/realtime"
 )
 
-// measured returns every instrument with its points and their attributes.
-func measured(t *testing.T, reader sdkmetric.Reader) (all []string) {
+// instruments returns every instrument with its points and their attributes.
+func instruments(t *testing.T, reader sdkmetric.Reader) (all []string) {
 	t.Helper()
 	var rm metricdata.ResourceMetrics
 	if err := reader.Collect(t.Context(), &rm); err != nil {
@@ -158,7 +158,7 @@ func TestNothingSecretIsToldAndNobodyIsALabel(t *testing.T) {
 			}
 		}
 	}
-	all := measured(t, reader)
+	all := instruments(t, reader)
 	if len(all) < 10 {
 		t.Errorf("only %q is measured", all)
 	}
