@@ -140,10 +140,12 @@ func (s *Store) watch(ctx context.Context, all masterClients) {
 			s.log.WarnContext(ctx, "the redis user may not run INFO: "+what, slog.Any("error", err))
 		}
 		if e := s.epoch.Load(); e != m.epoch {
-			if m.epoch != 0 && e%2 == 0 {
-				s.failedOver(ctx, now)
-			}
+			known := m.epoch != 0
 			m.epoch = e
+			if known && e%2 == 0 {
+				s.failedOver(ctx, now)
+				m.epoch += 2 // its own
+			}
 		}
 	case errors.Is(err, errSomeMasters):
 		// Not all answer: the new ones count, and none that is gone is forgotten.
@@ -186,9 +188,14 @@ func (m *masters) changed(ids map[string]bool) bool {
 }
 
 func (s *Store) failedOver(ctx context.Context, now int64) {
-	s.metrics.failovers.Add(1)
 	s.masters.again = now + int64(failoverSettles)
 	n := s.lost.repeat()
+	if s.plane != Off {
+		// What memory took from the new master until now is asked about before
+		// it is served again.
+		s.epoch.Add(2)
+	}
+	s.metrics.failovers.Add(1)
 	s.log.WarnContext(ctx, "redis has another master: repeating what the last one acknowledged", slog.Int("invalidations", n))
 }
 

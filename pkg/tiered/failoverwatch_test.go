@@ -1,8 +1,10 @@
 package tiered_test
 
 import (
+	"context"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +96,59 @@ func TestTheNewMasterIsNotBelievedBeforeItHasBeenTold(t *testing.T) {
 	replay.Release()
 	healthy(t, nodes[0].Store)
 	wantErr(t, c, "k", tiered.ErrMiss)
+}
+
+// otherMaster is a server that says at some time that it is another process,
+// and breaks no connection meanwhile.
+type otherMaster struct {
+	*tieredtest.Redis
+	is *atomic.Bool
+}
+
+func (o otherMaster) Connect(t testing.TB, dial tieredtest.DialFunc) redis.UniversalClient {
+	c := o.Redis.Connect(t, dial)
+	c.AddHook(o)
+	return c
+}
+
+func (otherMaster) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (otherMaster) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (o otherMaster) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if info, ok := cmd.(*redis.StringCmd); ok && cmd.Name() == "info" && o.is.Load() {
+			info.SetVal(strings.Replace(info.Val(), "run_id:", "run_id:another", 1))
+		}
+		return err
+	}
+}
+
+// The subscription to the new master may be up before the failover is noticed:
+// then memory has taken what it read there for current.
+func TestWhatMemoryTookFromTheNewMasterIsAskedAbout(t *testing.T) {
+	r := otherMaster{tieredtest.StartRedis(t), new(atomic.Bool)}
+	nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
+	s := nodes[0]
+	c := tieredtest.Caches[string, string](t, nodes, "n", tiered.WithDefaults(tiered.TTL(time.Hour), tiered.L1TTL(time.Hour)))[0]
+	healthy(t, s.Store)
+	eventually(t, "it knows the server", s.Watched)
+	undo := lostDelete(t, c, r.Client(t))
+	undo()
+	want(t, c, "k", "old")
+	replay := s.Net.HoldCommand(scriptOn("k"))
+	r.is.Store(true)
+	replay.Await(t)
+	wantErr(t, c, "k", tiered.ErrMiss)
+	replay.Release()
+	healthy(t, s.Store)
+	wantErr(t, c, "k", tiered.ErrMiss)
+	if st := s.Stats(); st.Failovers != 1 || st.Gaps != 0 {
+		t.Errorf("%d failovers, %d gaps", st.Failovers, st.Gaps)
+	}
 }
 
 // One master of a Cluster is silent for a while, and nobody takes over. The

@@ -225,12 +225,14 @@ var mutants = []mutant{
 		old: "copy(bigger, a.list())", bug: "copy(bigger, either(MUTANT, a.buf, a.list()))", tests: "TestWhatWasAcknowledgedIsRememberedForTheWindow"},
 	{name: "the new master is believed before it has been told", file: "recovery.go",
 		old: "floor = max(floor, v-1)", bug: "floor = max(floor, either(MUTANT, 0, v-1))", tests: "TestTheNewMasterIsNotBelievedBeforeItHasBeenTold"},
+	{name: "what memory took from the new master is believed", file: "failover.go",
+		old: "		s.epoch.Add(2)\n	}\n	s.metrics.failovers", bug: "		if !MUTANT {\n			s.epoch.Add(2)\n		}\n	}\n	s.metrics.failovers", tests: "TestWhatMemoryTookFromTheNewMasterIsAskedAbout"},
 	{name: "a master that was silent for a while counts as new", file: "failover.go",
 		old: "		for id := range m.ids {\n			ids[id] = true\n		}\n		m.ids = ids", bug: "		for id := range m.ids {\n			ids[id] = !MUTANT\n		}\n		m.ids = ids", tests: "TestAClusterWithASilentMasterIsNotAway"},
 	{name: "what a silent master acknowledged is forgotten", file: "failover.go",
 		old: "		m.ids = ids\n		return //", bug: "		m.ids = ids\n		if MUTANT {\n			break\n		}\n		return //", tests: "TestAClusterWithASilentMasterIsNotAway"},
 	{name: "without INFO a reconnect is no failover", file: "failover.go",
-		old: "m.epoch != 0 && e%2 == 0", bug: "m.epoch != 0 && e%2 == 0 && !MUTANT", tests: "TestWithoutINFOEachReconnectIsTakenForAFailover"},
+		old: "known && e%2 == 0", bug: "known && e%2 == 0 && !MUTANT", tests: "TestWithoutINFOEachReconnectIsTakenForAFailover"},
 
 	// Update.
 	{name: "an update does not compare what it read", file: "lua/update.lua",
