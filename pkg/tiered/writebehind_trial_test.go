@@ -15,29 +15,71 @@ import (
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 )
 
-// Two processes, a Redis that is killed, a slow sink that fails now and then: in
-// the end the sink has, of every key, the newest of all that was acknowledged.
-// Each writer has a field of its own in the keys that all merge into, and keys
-// of its own that it puts. TIERED_TEST_UPDATES is how many writes, 3200.
+// A Redis with a disk is killed three times.
 func TestNothingAcknowledgedIsLost(t *testing.T) {
 	r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
+	restart := func() { r.Restart(t) }
+	nothingIsLost(t, []*tiered.Store{outage(t, r), outage(t, r)}, 0, restart, restart, restart)
+}
+
+// What a replica has confirmed (WAIT) survives the master's death: nothing that
+// was acknowledged is lost, by Sentinels' failover or a Cluster's, though none has
+// a disk. Until the old master follows again the sink is called before Put returns.
+func TestNothingAcknowledgedIsLostByAFailover(t *testing.T) {
+	two := func(t *testing.T, server tieredtest.Server) (all []*tiered.Store) {
+		for _, n := range tieredtest.Nodes(t, 2, server, tieredtest.WithStore(tiered.WithPrefix("tc"), quick(), tiered.WithL2Timeout(500*time.Millisecond))) {
+			healthy(t, n.Store)
+			all = append(all, n.Store)
+		}
+		return all
+	}
+	t.Run("sentinel", func(t *testing.T) {
+		t.Parallel()
+		sen := tieredtest.StartSentinel(t, 1)
+		nothingIsLost(t, two(t, sen), 1, func() {
+			old := sen.Master(t)
+			old.Kill()
+			sen.AwaitMaster(t, old)
+			old.Restart(t)
+		})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		cl := tieredtest.StartCluster(t, 3, 1)
+		nothingIsLost(t, two(t, cl), 1, func() {
+			old := cl.Owner(t, cl.Slot(t, "tc:wb:{w:0}:s")) // which has a partition
+			old.Kill()
+			cl.AwaitOK(t)
+			old.Restart(t)
+			cl.AwaitOK(t)
+		})
+	})
+}
+
+// nothingIsLost has two processes write to a slow sink that fails now and then,
+// while harm is done: in the end the sink has, of every key, the newest of all that
+// was acknowledged. Each writer has a field of its own in the keys that all merge into, and keys
+// of its own that it puts. TIERED_TEST_UPDATES is how many writes, 3200.
+func nothingIsLost(t *testing.T, stores []*tiered.Store, replicas int, harm ...func()) {
+	t.Helper()
 	const keys, writers = 100, 8
 	each := 400
 	if n, err := strconv.Atoi(os.Getenv("TIERED_TEST_UPDATES")); err == nil {
 		each = n / writers
 	}
 	tb := &table{}
-	tb.fail(func(context.Context, []tiered.Item[string, fields]) error {
-		<-time.After(3 * time.Millisecond)
+	tb.fail(func(ctx context.Context, _ []tiered.Item[string, fields]) error {
+		pause(ctx, 3*time.Millisecond)
 		if rand.N(10) == 0 {
 			return errors.New("now and then")
 		}
 		return nil
 	})
-	o := tiered.WriteBehindOptions[fields]{Partitions: 4, Interval: 50 * time.Millisecond, Lease: time.Second}
-	nodes := []writeBehind{nil, nil}
-	for i := range nodes {
-		nodes[i], _ = behind(t, outage(t, r), tb, o)
+	o := tiered.WriteBehindOptions[fields]{Partitions: 4, Interval: 50 * time.Millisecond, Lease: time.Second, Replicas: replicas}
+	var nodes []writeBehind
+	for _, s := range stores {
+		w, _ := behind(t, s, tb, o)
+		nodes = append(nodes, w)
 	}
 	wanted := make([]map[string]fields, writers)
 	var wg sync.WaitGroup
@@ -62,12 +104,20 @@ func TestNothingAcknowledgedIsLost(t *testing.T) {
 	done := make(chan struct{})
 	go func() { wg.Wait(); close(done) }()
 	queued := func() uint64 { return nodes[0].Stats().Queued + nodes[1].Stats().Queued }
-	for range 3 {
+	for _, do := range harm {
 		n := queued()
 		eventually(t, "some more are queued", func() bool { return queued() > n+uint64(each) || closed(done) })
-		r.Restart(t)
+		do()
 	}
 	<-done
+	if replicas > 0 {
+		// All follow again: a replica answers WAIT, and writes are queued.
+		eventually(t, "a write is queued", func() bool {
+			n := queued()
+			_ = nodes[0].Put(t.Context(), "after", fields{"n": 1}) // the sink may fail still
+			return queued() > n
+		})
+	}
 	want := map[string]fields{}
 	for _, m := range wanted {
 		for k, f := range m {
