@@ -301,11 +301,14 @@ func ExampleWithBackplane() {
 
 	_ = prices.Set(ctx, "tea", 3)
 	client.Del(ctx, "shop:{prices:tea}") // redis-cli, or a program in another language
+	soon, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
 	for {
-		if _, err := prices.Get(ctx, "tea"); errors.Is(err, tiered.ErrMiss) {
-			fmt.Println("gone from memory")
+		_, err := prices.Get(soon, "tea")
+		if err != nil {
+			fmt.Println("memory:", err) // a message's time later
 			return
 		}
 	}
-	// Output: gone from memory
+	// Output: memory: tiered: miss
 }
