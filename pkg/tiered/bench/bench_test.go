@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"io"
+	"os"
 	"testing"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered/bench"
@@ -11,7 +12,15 @@ import (
 // machine that does nothing else.
 func BenchmarkTable(b *testing.B) {
 	for b.Loop() {
-		if err := bench.Write(io.Discard, bench.Smoke()); err != nil {
+		figures, err := bench.Write(io.Discard, bench.Smoke())
+		if err != nil {
+			b.Fatal(err)
+		}
+		readme, err := os.ReadFile("../README.md")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := figures.Readme(string(readme)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -29,7 +29,7 @@ type Size struct {
 // Parts can be measured one by one, so that a run that is cut is not lost.
 var Parts = []string{"ratio", "memory", "hits", "miss", "set", "bulk", "near", "breaker"}
 
-// Full takes about eight minutes.
+// Full takes five to ten minutes, by what else the machine does.
 func Full() Size {
 	return Size{Rounds: 15, Turn: 25 * time.Millisecond, Keys: []int{16 << 10, 1 << 20}, Reads: 400_000, Entries: 100_000}
 }
@@ -40,13 +40,13 @@ func Smoke() Size {
 }
 
 // Write measures, and writes each table as Markdown when it is finished.
-func Write(w io.Writer, s Size) error {
+func Write(w io.Writer, s Size) (*Figures, error) {
 	for _, part := range s.Only {
 		if !slices.Contains(Parts, part) {
-			return fmt.Errorf("unknown part %q: want some of %s", part, strings.Join(Parts, ", "))
+			return nil, fmt.Errorf("unknown part %q: want some of %s", part, strings.Join(Parts, ", "))
 		}
 	}
-	p := &printer{w: w}
+	p := &printer{w: w, got: Figures{wire: make(map[string][]result)}}
 	p.f("%s on %s/%s, GOMAXPROCS %d; %d rounds of %v for each row. Times are medians. CPU is the processor time of all threads; "+
 		"its ratio is to the row in brackets in the same round, ± half the distance of its quartiles over the rounds: the machine's noise. "+
 		"B/op is what is allocated.\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), s.Rounds, s.Turn)
@@ -68,15 +68,16 @@ func Write(w io.Writer, s Size) error {
 			err = p.wires(part, s)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return p.err
+	return &p.got, p.err
 }
 
 type printer struct {
 	w   io.Writer
 	err error
+	got Figures
 }
 
 func (p *printer) f(format string, args ...any) {
@@ -95,8 +96,9 @@ func (p *printer) hits(s Size) {
 					how = "a goroutine for each processor"
 				}
 				const base = "otter, TTL"
-				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), base,
-					rounds(s.Rounds, s.Turn, s.rows(all.subjects(reads, parallel)), base, nil))
+				results := rounds(s.Rounds, s.Turn, s.rows(all.subjects(reads, parallel)), base, nil)
+				p.got.hits = append(p.got.hits, hitFigures{keys: keys, reads: reads, parallel: parallel, results: results})
+				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), base, results)
 			}
 		}
 		all.close()
@@ -105,14 +107,14 @@ func (p *printer) hits(s Size) {
 
 func (p *printer) hitRatios(s Size) {
 	for _, t := range []struct {
-		name  string
-		trace []int
+		name, short string
+		trace       []int
 	}{
-		{"Zipf over 100,000 keys", zipf(2, s.Reads, 100_000, 1.05)},
-		{"Zipf, and a third of the reads are of scans", polluted(3, s.Reads, 100_000, 1.05)},
-		{"Zipf whose popular keys change five times", shifting(4, s.Reads, 100_000, 1.05)},
+		{"Zipf over 100,000 keys", "Zipf", zipf(2, s.Reads, 100_000, 1.05)},
+		{"Zipf, and a third of the reads are of scans", "a third of the reads are of scans", polluted(3, s.Reads, 100_000, 1.05)},
+		{"Zipf whose popular keys change five times", "popular keys change", shifting(4, s.Reads, 100_000, 1.05)},
 	} {
-		p.ratios("Hit ratio, room for 5,000: "+t.name, t.trace)
+		p.ratios("Hit ratio, room for 5,000: "+t.name, t.short, t.trace)
 	}
 }
 
@@ -123,9 +125,10 @@ func (p *printer) costs(title, base string, results []result) {
 	}
 }
 
-func (p *printer) ratios(title string, trace []int) {
+func (p *printer) ratios(title, short string, trace []int) {
 	p.f("\n**%s**\n\n| | hits |\n|---|--:|\n", title)
 	names, percent := ratioTable(trace, 5000)
+	p.got.ratios = append(p.got.ratios, shares{title: short, names: names, figures: percent})
 	for i, n := range names {
 		p.f("| %s | %.2f %% |\n", n, percent[i])
 	}
@@ -134,6 +137,7 @@ func (p *printer) ratios(title string, trace []int) {
 func (p *printer) memory(entries, payload int) {
 	p.f("\n**Memory: heap an entry takes beyond its payload of %d bytes, %d entries with int keys**\n\n| | bytes |\n|---|--:|\n", payload, entries)
 	names, over := memoryTable(entries, payload)
+	p.got.memory = shares{title: fmt.Sprintf("Bytes beside the payload, with TTL, %d entries", entries), names: names, figures: over}
 	for i, n := range names {
 		p.f("| %s | %.0f |\n", n, over[i])
 	}
@@ -149,12 +153,12 @@ func (p *printer) wires(part string, s Size) error {
 	value := strings.Repeat("v", 100)
 	switch part {
 	case "miss":
-		p.wire(w, s, "Misses: round trips to a redis-server on loopback, 100 bytes", w.missSubjects(value))
+		p.wire(w, s, missTitle, w.missSubjects(value))
 	case "set":
-		p.wire(w, s, "Writes, 100 bytes: version, fence and message in one script", w.setSubjects(value))
-		p.wire(w, s, "Writes, 64 KiB", w.setSubjects(strings.Repeat("v", 64<<10)))
+		p.wire(w, s, setTitle, w.setSubjects(value))
+		p.wire(w, s, largeTitle, w.setSubjects(strings.Repeat("v", 64<<10)))
 	case "bulk":
-		p.wire(w, s, "Bulk reads of 100 keys of 100 bytes", w.bulkSubjects(value))
+		p.wire(w, s, bulkTitle, w.bulkSubjects(value))
 	case "near":
 		near := s.rows(w.nearSubjects(value))
 		p.costs("Hits in memory in front of Redis: Zipf over 16384 string keys, one goroutine", near[0].name,
@@ -185,6 +189,7 @@ func (p *printer) wire(w *wire, s Size, title string, subjects []subject) {
 		count, turn = count*wireShare, turn/wireShare
 	}
 	results := rounds(count, turn, subjects, subjects[0].name, w.serverTime)
+	p.got.wire[title] = results
 	p.f("\n**%s** [%s]\n\n| | µs | ratio | ± | client CPU µs | ratio | ± | server CPU µs | ratio | B/op |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n", title, subjects[0].name)
 	for _, r := range results {
 		p.f("| %s | %.1f | %.2f | %.0f %% | %.1f | %.2f | %.0f %% | %.1f | %.2f | %.0f |\n", r.name, r.wall/1000, r.elapsed, 100*r.elapsedSpread,

@@ -20,6 +20,7 @@ func main() {
 	only := flag.String("only", "", "some of "+strings.Join(bench.Parts, ",")+" (default all)")
 	rows := flag.String("rows", "", "only rows that match this expression, and the first of each table")
 	profile := flag.String("cpuprofile", "", "write a profile of the processor time to this file")
+	readme := flag.String("readme", "", "put the tables of the parts that are measured into this README")
 	flag.Parse()
 	size := bench.Full()
 	if *smoke {
@@ -37,13 +38,13 @@ func main() {
 	if *only != "" {
 		size.Only = strings.Split(*only, ",")
 	}
-	if err := run(size, *rows, *profile); err != nil {
+	if err := run(size, *rows, *profile, *readme); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(size bench.Size, rows, profile string) error {
+func run(size bench.Size, rows, profile, readme string) error {
 	if rows != "" {
 		var err error
 		if size.Rows, err = regexp.Compile(rows); err != nil {
@@ -63,5 +64,20 @@ func run(size bench.Size, rows, profile string) error {
 			_ = f.Close() // what it says then is not worth the tables
 		}()
 	}
-	return bench.Write(os.Stdout, size)
+	figures, err := bench.Write(os.Stdout, size)
+	if err != nil || readme == "" {
+		return err
+	}
+	text, err := os.ReadFile(readme)
+	if err != nil {
+		return fmt.Errorf("-readme: %w", err)
+	}
+	after, err := figures.Readme(string(text))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(readme, []byte(after), 0o644); err != nil { //nolint:gosec // it is for all to read
+		return fmt.Errorf("-readme: %w", err)
+	}
+	return nil
 }
