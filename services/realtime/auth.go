@@ -87,6 +87,19 @@ func (a auth) teams(ctx context.Context, userID string) (teams []string, err err
 	return teams, nil
 }
 
+// own returns the channels of a user and of the user's teams.
+func (a auth) own(ctx context.Context, userID string) ([]string, error) {
+	teams, err := a.teams(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	channels := []string{"user:" + userID + ":habits", "user:" + userID + ":session"}
+	for _, team := range teams {
+		channels = append(channels, "team:"+team+":activity")
+	}
+	return channels, nil
+}
+
 // Allowed implements [socket.Auth]: user channels are for the user, team
 // channels for members; there are no others yet.
 func (a auth) Allowed(ctx context.Context, userID, channel string) (bool, error) {

@@ -95,7 +95,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("set up presence: %w", err)
 	}
 	s.sockets, err = socket.New(ctx, socket.Config{
-		Hub: s.hub, Auth: s.auth, Quota: s.quota, Presence: s.here,
+		Hub: s.hub, Auth: s.auth, Quota: s.quota, Presence: s.here, Own: s.auth.own,
 		Origins: c.Origins, Proxies: c.proxies,
 		PerUser: c.Limits.PerUser, PerIP: c.Limits.PerIP, Comment: c.Limits.Comment, Introduce: c.Limits.Introduce, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
 		PingEvery: c.Limits.PingEvery, PongWithin: c.Limits.PongWithin, SlowAfter: c.Limits.SlowAfter,

@@ -431,7 +431,7 @@ func TestWhoIsRemovedFromATeamIsNoLongerSeenThere(t *testing.T) {
 		w.mu.Lock()
 		w.teams["mira"] = []string{lock}
 		w.mu.Unlock()
-		here.expect(2*time.Second)
+		here.expect(2 * time.Second)
 		there.expect(30 * time.Second)
 		c.Ask("mira") // as it does every five minutes
 		here.expect(2 * time.Second)

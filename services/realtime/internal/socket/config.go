@@ -65,9 +65,11 @@ type Quota interface {
 
 // Config fits a Server. Hub, Auth and Quota are required.
 type Config struct {
-	Hub      *hub.Hub
-	Auth     Auth
-	Quota    Quota
+	Hub   *hub.Hub
+	Auth  Auth
+	Quota Quota
+	// Own returns the channels of a user and of the user's teams; nil: nobody can ask for them.
+	Own      func(ctx context.Context, userID string) ([]string, error)
 	Presence *presence.Presence // who of a team is here; nil: nobody is told
 	Proxies  ratelimit.Proxies  // whose X-Forwarded-For is believed
 	Origins  []string           // besides the host of the request itself

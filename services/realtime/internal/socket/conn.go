@@ -47,6 +47,7 @@ type conn struct {
 	code     int // why it was closed
 	channels []*subscription
 	watched  []*watched
+	own      bool      // follows all that is its user's own
 	life     *life     // nil: nobody needs it
 	over     bool      // life is
 	reading  bool      // a goroutine does
@@ -157,6 +158,9 @@ func (c *conn) receive(b []byte) int {
 	switch in.Type {
 	case "subscribe":
 		c.subscribeAll(in.ID, in.Channels)
+		if in.Own && c.joins.take(time.Now(), c.s.c.PerSecond, 2*c.s.c.Channels) {
+			c.followOwn(in.ID, in.Channels)
+		}
 	case "unsubscribe":
 		for _, ref := range in.Channels[:min(len(in.Channels), c.s.c.Channels)] {
 			c.leave(ref.Ch)

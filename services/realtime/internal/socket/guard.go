@@ -121,13 +121,17 @@ func (s *Server) Delivered(m event.Message) {
 		if s.c.Presence != nil {
 			s.c.Presence.Part(data.UserID, id)
 		}
-	case e.Event == "member_joined" && kind == "team" && s.c.Presence != nil:
+	case e.Event == "member_joined" && kind == "team":
 		var data struct {
 			UserID string `json:"user_id"`
 		}
-		if err := json.Unmarshal(e.Data, &data); err == nil {
+		if err := json.Unmarshal(e.Data, &data); err != nil {
+			return
+		}
+		if s.c.Presence != nil {
 			s.c.Presence.Join(data.UserID, id)
 		}
+		s.followNew(s.connsOf(data.UserID))
 	}
 }
 
@@ -204,6 +208,7 @@ func (s *Server) recheckConn(ctx context.Context, c *conn) {
 	if s.c.Presence != nil {
 		s.c.Presence.Ask(c.user)
 	}
+	s.followNew([]*conn{c})
 	channels := c.following("", false) // the others are asked for anyway
 	slices.Sort(channels)
 	for _, ch := range channels {

@@ -14,6 +14,7 @@ type inbound struct {
 	ID       json.RawMessage `json:"id"` // a string or a number, sent back as it is
 	Channels []channelRef    `json:"channels"`
 	Ticket   string          `json:"ticket"`
+	Own      bool            `json:"own"` // beside Channels, all of one's own
 }
 
 // channelRef is {"ch":…,"since":…}, or just the name.
