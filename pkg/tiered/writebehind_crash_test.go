@@ -124,7 +124,11 @@ func TestSlowConsumerThatLosesItsLeaseUndoesNothing(t *testing.T) {
 	must(t, w1.Put(t.Context(), "k", fields{"n": 0, "m": 0}))
 	must(t, w1.Put(t.Context(), "k", fields{"n": 1, "m": 1}))
 	var wg sync.WaitGroup
-	wg.Go(func() { flush(t, w1) })
+	wg.Go(func() {
+		if err := w1.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	<-entered
 	// As if the process had stood still for as long as the lease.
 	must(t, shared.Client(t).Del(t.Context(), prefix(t)+":wb:{w:0}:l").Err())
@@ -154,7 +158,11 @@ func TestOneProcessAtATimeFlushesAPartition(t *testing.T) {
 	})
 	must(t, w1.Put(t.Context(), "k", fields{"n": 1}))
 	var wg sync.WaitGroup
-	wg.Go(func() { flush(t, w1) })
+	wg.Go(func() {
+		if err := w1.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 	<-entered
 	must(t, w2.Put(t.Context(), "k", fields{"n": 2}))
 	soon, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -345,7 +353,9 @@ func TestQueueDoesNotGrowBeyondItsBound(t *testing.T) {
 	for g := range 4 {
 		wg.Go(func() {
 			for i := range 50 {
-				must(t, w.Put(t.Context(), fmt.Sprint(g, "-", i), fields{"n": i}))
+				if err := w.Put(t.Context(), fmt.Sprint(g, "-", i), fields{"n": i}); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
