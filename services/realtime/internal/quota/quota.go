@@ -76,7 +76,7 @@ type Quota struct {
 
 	mu     sync.Mutex
 	leases map[string][]uint64 // by key, the numbers of this node's
-	gone   map[string][]string            // given back, and perhaps still in Redis
+	gone   map[string][]string // given back, and perhaps still in Redis
 	number uint64
 	away   time.Time // Redis is left alone until then
 }
