@@ -12,5 +12,5 @@ func (w *WriteBehind[K, V]) Enqueue(ctx context.Context, key K, value V) error {
 func (w *WriteBehind[K, V]) ShowLate(ctx context.Context, key K, value V, version uint64) {
 	o := w.c.defaults
 	p := w.c.place(ctx, &o, o.ttl)
-	w.show(ctx, w.c.hash(key), &item[K, V]{key: key, value: value}, keyString(key), version, 0, &p, &o)
+	w.show(ctx, w.c.hash(key), &item[K, V]{key: key, value: value}, keyString(key), version, 0, false, &p, &o)
 }

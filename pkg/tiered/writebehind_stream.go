@@ -22,7 +22,7 @@ import (
 //	{p}:wb:{ns:3}:d      the dead letters, a stream
 //	{p}:wb:{ns:3}:k:key  the ids of a key's entries in the stream, a list
 //	{p}:wb:{ns}:n        the number of partitions, the same for all processes
-//	{p}:w:{ns:key}       the mark: which write the cached value has, see wb_cache.lua
+//	{p}:w:{ns:key}       the mark: which write the cached value has, see wb_mark.lua
 //
 // An entry has the fields k, the key; p, 1 for a partial; v, the value in the
 // form of entry.go. What the sink has taken is acknowledged and deleted in one
@@ -40,6 +40,8 @@ var (
 	luaQueueHold string
 	//go:embed lua/wb_pending.lua
 	luaQueuePending string
+	//go:embed lua/wb_mark.lua
+	luaQueueMark string
 	//go:embed lua/wb_cache.lua
 	luaQueueCache string
 	//go:embed lua/wb_settle.lua
@@ -53,8 +55,8 @@ var (
 	scriptQueuePark    = redis.NewScript(luaQueuePark)
 	scriptQueueHold    = redis.NewScript(luaQueueHold)
 	scriptQueuePending = redis.NewScript(luaQueuePending)
-	scriptQueueCache   = redis.NewScript(luaEntry + luaQueueCache)
-	scriptQueueSettle  = redis.NewScript(luaEntry + luaQueueSettle)
+	scriptQueueCache   = redis.NewScript(luaEntry + luaQueueMark + luaQueueCache)
+	scriptQueueSettle  = redis.NewScript(luaEntry + luaQueueMark + luaQueueSettle)
 	scriptQueueOpen    = redis.NewScript(luaQueueOpen)
 )
 
@@ -339,16 +341,21 @@ func (q *queue) settleCall(key string, version uint64, always bool) *call {
 
 // show caches a write's value. It returns the entry's version, or 0 if it was
 // not stored, because a newer write's is there or, if have is not 0, because the
-// entry has not that version.
-func (q *queue) show(ctx context.Context, key string, entry []byte, ttl time.Duration, version, have uint64) (v uint64, err error) {
+// entry has not that version. late says that what is there may stay: it builds on
+// a whole write that is newer.
+func (q *queue) show(ctx context.Context, key string, entry []byte, ttl time.Duration, version, have uint64, partial bool) (v uint64, late bool, err error) {
 	head, tail := q.r.message('k', q.ns+" "+key)
+	whole := "1"
+	if partial {
+		whole = "0"
+	}
 	err = q.r.do(ctx, "wb.cache", func(ctx context.Context) error {
 		n, err := scriptQueueCache.Run(ctx, q.r.c, []string{q.r.dataKey(q.ns, key), q.r.leaseKey(q.ns, key), q.mark(key)},
-			entry, millis(ttl), text(version), text(have), q.r.channel, head, tail).Int64()
-		v = uint64(max(n, 0))
+			entry, millis(ttl), text(version), text(have), q.r.channel, head, tail, whole).Int64()
+		v, late = uint64(max(n, 0)), n == -2
 		return err
 	})
-	return v, err
+	return v, late, err
 }
 
 // park moves an entry to the dead letters.

@@ -237,8 +237,25 @@ func TestLateWriterDoesNotCacheTheOlderValue(t *testing.T) {
 	must(t, w.Put(t.Context(), "k", fields{"n": 1}))
 	// Of two writers the first in the queue is the second at the cache.
 	w.ShowLate(t.Context(), "k", fields{"n": 0}, 1)
-	if v, err := c.Get(t.Context(), "k", tiered.SkipL1()); err == nil && v["n"] == 0 {
-		t.Fatal("the cache has the older value")
+	if v, err := c.Get(t.Context(), "k", tiered.SkipL1()); err != nil || v["n"] != 1 {
+		t.Fatalf("the cache has %v, %v; want the newer value", v, err)
+	}
+}
+
+func TestLateWriterHidesWhatLacksItsWrite(t *testing.T) {
+	tb := &table{}
+	w, c := behind(t, node(t, shared), tb, tiered.WriteBehindOptions[fields]{})
+	must(t, w.Put(t.Context(), "k", fields{"n": 0}))
+	between := uint64(time.Now().UnixMicro()) // as versions are
+	must(t, w.Merge(t.Context(), "k", fields{"m": 2}))
+	if v, err := c.Get(t.Context(), "k"); err != nil || !maps.Equal(v, fields{"n": 0, "m": 2}) {
+		t.Fatalf("got %v, %v", v, err)
+	}
+	w.ShowLate(t.Context(), "k", fields{"n": 1}, between)
+	for _, o := range [][]tiered.EntryOption{nil, {tiered.SkipL1()}} {
+		if v, err := c.Get(t.Context(), "k", o...); !errors.Is(err, tiered.ErrMiss) {
+			t.Errorf("got %v, %v: it lacks the write in between", v, err)
+		}
 	}
 }
 

@@ -66,7 +66,7 @@ func (w *WriteBehind[K, V]) write(ctx context.Context, key K, value V, partial b
 	if partial {
 		w.showPartial(ctx, h, key, skey, shown, version, &p, &o)
 	} else {
-		w.show(ctx, h, &item[K, V]{key: key, value: shown}, skey, version, 0, &p, &o)
+		w.show(ctx, h, &item[K, V]{key: key, value: shown}, skey, version, 0, false, &p, &o)
 	}
 	return nil
 }
@@ -143,24 +143,26 @@ func (w *WriteBehind[K, V]) tick(after uint64) uint64 {
 // show puts a write's value into both tiers, unless a newer one's is there. The
 // write is accepted already: that it cannot be shown is no error. Readers then
 // get it from the source or the queue.
-func (w *WriteBehind[K, V]) show(ctx context.Context, h uint64, it *item[K, V], skey string, version, have uint64, p *placement, o *entryConfig) {
+func (w *WriteBehind[K, V]) show(ctx context.Context, h uint64, it *item[K, V], skey string, version, have uint64, partial bool, p *placement, o *entryConfig) {
 	c := w.c
 	if o.skipL2 {
 		c.keepSet(h, it, p, c.s.tick(), false)
 		return
 	}
 	raw, err := c.encode(it)
-	v := uint64(0)
+	v, late := uint64(0), false
 	switch {
 	case err != nil:
 	case !p.known:
 		err = ErrUnavailable
 	default:
-		v, err = w.q.show(ctx, skey, c.entry(skey, raw, false, p, 1), p.ttl+p.grace, version, have)
+		v, late, err = w.q.show(ctx, skey, c.entry(skey, raw, false, p, 1), p.ttl+p.grace, version, have, partial)
 	}
 	switch {
 	case err == nil && v > 0:
 		_ = c.settle(h, it, p, skey, v, nil)
+	case err == nil && late:
+		c.forget(h, it.key, 0)
 	case err == nil:
 		w.hide(ctx, h, it.key, skey, version)
 	case errors.Is(err, ErrUnavailable):
@@ -183,7 +185,7 @@ func (w *WriteBehind[K, V]) showPartial(ctx context.Context, h uint64, key K, sk
 		if it, r, _ := c.decode(ctx, full, skey, key, b, o, epoch); it != nil && !it.missing() {
 			merged := &item[K, V]{key: key, value: w.o.Merge(it.value, partial)}
 			p.ns, p.tags = r.ns, r.tags() // it is the same thing still
-			w.show(ctx, h, merged, skey, version, peekVersion(b), p, o)
+			w.show(ctx, h, merged, skey, version, peekVersion(b), true, p, o)
 			return
 		}
 	}
@@ -260,7 +262,7 @@ func (w *WriteBehind[K, V]) directLocked(ctx context.Context, h uint64, key K, v
 		w.hide(ctx, h, key, keyString(key), version)
 	default:
 		w.debts.pay(key)
-		w.show(ctx, h, &item[K, V]{key: key, value: value}, keyString(key), version, 0, &p, o)
+		w.show(ctx, h, &item[K, V]{key: key, value: value}, keyString(key), version, 0, false, &p, o)
 	}
 	return nil
 }
