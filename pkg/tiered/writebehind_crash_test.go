@@ -103,6 +103,19 @@ func TestKilledConsumersBatchIsTakenOverAsItWas(t *testing.T) {
 	}
 }
 
+func TestALeaseInItsLastMomentIsStillAnothers(t *testing.T) {
+	tb := &table{}
+	w, _ := behind(t, node(t, shared), tb, tiered.WriteBehindOptions[fields]{Partitions: 1, Interval: time.Hour})
+	client := shared.Client(t)
+	for i := range 100 {
+		must(t, w.Put(t.Context(), "k", fields{"n": i}))
+		// Within two milliseconds Redis still has it, and says that it has 0 left.
+		must(t, client.Set(t.Context(), prefix(t)+":wb:{w:0}:l", "another", time.Millisecond).Err())
+		flush(t, w)
+		wantRow(t, tb, "k", fields{"n": i})
+	}
+}
+
 // A consumer that is slow, not dead, loses its lease: its sink's context ends,
 // another process does its work, and what it writes late changes nothing.
 func TestSlowConsumerThatLosesItsLeaseUndoesNothing(t *testing.T) {

@@ -80,7 +80,7 @@ func (w *WriteBehind[K, V]) drain(ctx context.Context, p int, age time.Duration,
 	}
 	defer func() { <-pt.turn }()
 	for rounds := 1; ; rounds++ {
-		batch, _, err := w.q.take(ctx, p, age, pt.widen)
+		batch, err := w.q.take(ctx, p, age, pt.widen)
 		if err != nil || len(batch) == 0 {
 			if err == nil && age == 0 {
 				pt.length.Store(0)

@@ -250,10 +250,10 @@ func ints(cmd *redis.Cmd) ([]int, error) {
 }
 
 // take gets the lease and what is to be flushed: nothing if there are fewer
-// than a batch and none has waited for age. After errHeld, wait says how long
-// the other's lease lasts at most. With widen, what was taken before is joined
-// by new entries.
-func (q *queue) take(ctx context.Context, p int, age time.Duration, widen bool) (batch []queued, wait time.Duration, err error) {
+// than a batch and none has waited for age, and errHeld if another process has
+// the lease. With widen, what was taken before is joined by new entries.
+func (q *queue) take(ctx context.Context, p int, age time.Duration, widen bool) (batch []queued, err error) {
+	held := false
 	err = q.r.do(ctx, "wb.take", func(ctx context.Context) error {
 		wide := "0"
 		if widen {
@@ -269,8 +269,7 @@ func (q *queue) take(ctx context.Context, p int, age time.Duration, widen bool) 
 		}
 		status, _ := v[0].(int64)
 		if status < 0 {
-			ms, _ := v[1].(int64)
-			wait = time.Duration(ms) * time.Millisecond
+			held = true
 			return nil
 		}
 		if status == 0 || len(v) < 3 {
@@ -289,10 +288,10 @@ func (q *queue) take(ctx context.Context, p int, age time.Duration, widen bool) 
 		}
 		return nil
 	})
-	if err == nil && wait != 0 {
+	if err == nil && held {
 		err = errHeld
 	}
-	return batch, wait, err
+	return batch, err
 }
 
 // parseQueued reads {id, fields}. A field that is not there is empty, which the

@@ -2,12 +2,12 @@
 -- Takes the lease of the partition and what is to be flushed: what was taken and
 -- not acknowledged, by whomever, or else the oldest new entries if there are
 -- enough of them or they are old enough.
--- Returns {-1, ms} if another has the lease, {0, length} if there is nothing to
+-- Returns {-1, 0} if another has the lease, {0, length} if there is nothing to
 -- do, else {1, length, {id, fields, deliveries before}...}.
 local group, me, batch = ARGV[6], ARGV[1], tonumber(ARGV[3])
 redis.call('DEL', KEYS[3]) -- a script whose first write frees memory may go on when Redis is full
 local holder = redis.call('GET', KEYS[2])
-if holder and holder ~= me then return {-1, redis.call('PTTL', KEYS[2])} end
+if holder and holder ~= me then return {-1, 0} end
 local length = redis.call('XLEN', KEYS[1])
 if length == 0 then
   redis.call('DEL', KEYS[2])
