@@ -83,6 +83,7 @@ type seat[K Key, V any] struct {
 	suspect *record // read again whole: it shares the round trip
 
 	skey, full string // in Redis
+	floor      uint64 // see asking
 	bulkSeat
 }
 
@@ -269,6 +270,7 @@ func (c *Cache[K, V]) fetchEntries(ctx context.Context, seats []*seat[K, V]) ([]
 		if err := c.sent(ctx, s.skey); err != nil {
 			return nil, err
 		}
+		s.floor = c.s.floor(c.name, s.skey)
 	}
 	c.s.l2.dataKeys(c.name, full)
 	for i, s := range seats {
@@ -319,7 +321,7 @@ func (c *Cache[K, V]) decodeMany(ctx context.Context, seats []*seat[K, V], entri
 			continue
 		}
 		u = unchecked{at: at}
-		answers[i].unwanted = c.examine(&u, s.full, s.skey, entries[i], o, epoch)
+		answers[i].unwanted = c.examine(&u, s.full, s.skey, entries[i], o, asking{epoch: epoch, floor: s.floor})
 		switch {
 		case !u.sound:
 		case current && len(u.p.tags) == 0:

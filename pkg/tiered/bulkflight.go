@@ -280,7 +280,8 @@ func (b *bulk[K, V]) lease(ctx context.Context, seats []*seat[K, V], until time.
 				s.skey = keyString(s.key)
 				s.full = c.s.l2.dataKey(c.name, s.skey)
 			}
-			s.unwanted = max(s.unwanted, c.s.floor(c.name, s.skey))
+			s.floor = c.s.floor(c.name, s.skey)
+			s.unwanted = max(s.unwanted, s.floor)
 			calls = append(calls, c.s.l2.leaseCall(c.name, s.skey, s.unwanted, ttl))
 			asked = append(asked, s)
 		}

@@ -178,15 +178,15 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 	full := c.s.l2.dataKey(c.name, skey)
 	deadline := time.Now().Add(o.lease)
 	for wait := 10 * time.Millisecond; ; wait = min(wait*2, 80*time.Millisecond) {
-		epoch := c.s.coherent()
+		q := c.asking(skey)
 		l, err := c.s.l2.getLease(ctx, c.name, skey, unwanted, ttl)
 		if err != nil {
 			return nil, 0, err
 		}
 		if l.data != nil {
-			it, r, version := c.decode(ctx, full, skey, key, l.data, o, epoch)
+			it, r, version := c.decode(ctx, full, skey, key, l.data, o, q)
 			if it == nil {
-				f.reconsider(r, version, epoch)
+				f.reconsider(r, version, q.epoch)
 			}
 			if it != nil {
 				c.m.l2Hits.Add(1)
@@ -203,8 +203,8 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 		if !asked {
 			asked = true
 			c.m.l2Misses.Add(1)
-			_, r, version := c.decode(ctx, full, skey, key, l.stale, o, epoch)
-			f.reconsider(r, max(version, l.version), epoch)
+			_, r, version := c.decode(ctx, full, skey, key, l.stale, o, q)
+			f.reconsider(r, max(version, l.version), q.epoch)
 		}
 		if !l.held {
 			f.lease = l.token

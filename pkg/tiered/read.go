@@ -27,14 +27,14 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 		}
 		c.dropSuspect(h, suspect)
 	}
-	epoch := c.s.coherent()
+	q := c.asking(skey)
 	b, err := c.s.l2.get(ctx, full)
 	if err != nil {
 		return nil, 0, err
 	}
-	it, r, unwanted := c.decode(ctx, full, skey, key, b, o, epoch)
+	it, r, unwanted := c.decode(ctx, full, skey, key, b, o, q)
 	if it == nil {
-		f.reconsider(r, unwanted, epoch)
+		f.reconsider(r, unwanted, q.epoch)
 		c.m.l2Misses.Add(1)
 		return nil, unwanted, nil
 	}
@@ -48,9 +48,9 @@ func (c *Cache[K, V]) read(ctx context.Context, h uint64, f *flight[K, V], key K
 // so stamps it with the epoch from before the question, unless it was doubted
 // since.
 func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *record) (current bool, err error) {
-	epoch := c.s.coherent()
+	q := c.asking(skey)
 	question := asked | c.s.questions.Add(1)
-	if epoch != 0 {
+	if q.epoch != 0 {
 		r.epoch.Store(question)
 	}
 	b, err := c.s.l2.header(ctx, full)
@@ -59,7 +59,7 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 	}
 	hd, perr := parseHeader(b)
 	same := perr == nil && !hd.tombstone() && hd.version == r.version && hd.key == keyHash(full) &&
-		hd.version > c.s.floor(c.name, skey)
+		hd.version > max(q.floor, c.s.floor(c.name, skey))
 	if !same {
 		return false, nil
 	}
@@ -73,8 +73,8 @@ func (c *Cache[K, V]) revalidate(ctx context.Context, full, skey string, r *reco
 	if !r.ns.valid() || !allValid(r.tags()) {
 		return false, nil
 	}
-	if epoch != 0 {
-		r.epoch.CompareAndSwap(question, epoch)
+	if q.epoch != 0 {
+		r.epoch.CompareAndSwap(question, q.epoch)
 	}
 	c.m.revalidated.Add(1)
 	return true, nil
@@ -87,15 +87,27 @@ func (c *Cache[K, V]) dropSuspect(h uint64, r *record) {
 	c.s.l1.drop(h, r.version+1)
 }
 
+// asking is how things stand when Redis is asked about a key. What it answers may
+// be from before a write that it was told of only then: so the floor of that
+// moment counts, not just that of the answer's.
+type asking struct {
+	epoch uint64 // of the backplane, 0: incoherent
+	floor uint64 // what an entry must exceed
+}
+
+func (c *Cache[K, V]) asking(skey string) asking {
+	return asking{epoch: c.s.coherent(), floor: c.s.floor(c.name, skey)}
+}
+
 // decode makes an item and a record of an entry, or says by unwanted which
 // version is of no use. Whatever is wrong with an entry, it is a miss. One that
 // is past its TTL has no item, but a record if it may be served stale.
-func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, epoch uint64) (it *item[K, V], r *record, unwanted uint64) {
+func (c *Cache[K, V]) decode(ctx context.Context, full, skey string, key K, b []byte, o *entryConfig, q asking) (it *item[K, V], r *record, unwanted uint64) {
 	if len(b) == 0 {
 		return nil, nil, 0
 	}
 	u := unchecked{at: c.s.instant()}
-	if unwanted = c.examine(&u, full, skey, b, o, epoch); !u.sound {
+	if unwanted = c.examine(&u, full, skey, b, o, q); !u.sound {
 		return nil, nil, unwanted
 	}
 	cells := make([]*tagCell, 1, 1+len(u.p.tags))
@@ -119,7 +131,7 @@ type unchecked struct {
 }
 
 // examine decides what an entry alone tells.
-func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entryConfig, epoch uint64) (unwanted uint64) {
+func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entryConfig, q asking) (unwanted uint64) {
 	if len(b) == 0 {
 		return 0
 	}
@@ -129,7 +141,7 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 		c.refuse(skey, unwanted, reason)
 		return unwanted
 	}
-	if floor := c.s.floor(c.name, skey); e.tombstone() || e.version <= floor {
+	if floor := max(q.floor, c.s.floor(c.name, skey)); e.tombstone() || e.version <= floor {
 		return max(unwanted, floor)
 	}
 	left := e.left(now)
@@ -139,7 +151,7 @@ func (c *Cache[K, V]) examine(u *unchecked, full, skey string, b []byte, o *entr
 		return unwanted
 	}
 	u.sound, u.left = true, left
-	u.p = placement{epoch: epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1, grace: grace}
+	u.p = placement{epoch: q.epoch, ns: tagRef{cell: c.ns, version: e.nsVersion}, skipL1: o.skipL1, grace: grace}
 	if len(e.tags) > 0 {
 		u.p.tags = make([]tagRef, len(e.tags))
 	}

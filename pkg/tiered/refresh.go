@@ -98,6 +98,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		if err := c.sent(ctx, skey); err != nil {
 			return nil, fmt.Errorf("refresh %s: %w", c.name, err)
 		}
+		q := c.asking(skey)
 		token, data, err := c.s.l2.hold(ctx, c.name, skey, o.leaseTTL(), c.versionOf(h, skey), false)
 		if err != nil && !errors.Is(err, ErrUnavailable) {
 			return nil, fmt.Errorf("refresh %s: %w", c.name, err)
@@ -105,7 +106,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		f.lease = token
 		if err == nil {
 			f.prior = nil
-			if _, r, _ := c.decode(ctx, c.s.l2.dataKey(c.name, skey), skey, key, data, o, c.s.coherent()); r != nil {
+			if _, r, _ := c.decode(ctx, c.s.l2.dataKey(c.name, skey), skey, key, data, o, q); r != nil {
 				f.prior = c.itemOf(r)
 			}
 		}

@@ -156,10 +156,10 @@ func (c *Cache[K, V]) updateThere(ctx context.Context, h uint64, key K, o *entry
 // on its way. p has the tags that the next entry depends on. Header is empty if
 // nothing is stored at all.
 func (c *Cache[K, V]) readForUpdate(ctx context.Context, full, skey string, key K, o *entryConfig) (old *item[K, V], p placement, header string, err error) {
-	epoch := c.s.coherent()
+	q := c.asking(skey)
 	cells := c.cells(o)
 	get := &call{script: scriptRead, keys: []string{full}}
-	if err := c.s.l2.readTags(ctx, cells, epoch, get); err != nil {
+	if err := c.s.l2.readTags(ctx, cells, q.epoch, get); err != nil {
 		return nil, p, "", err
 	}
 	s, err := get.cmd.Text()
@@ -167,13 +167,13 @@ func (c *Cache[K, V]) readForUpdate(ctx context.Context, full, skey string, key 
 		return nil, p, "", err
 	}
 	header = s[:min(len(s), headerLen)]
-	p = placement{epoch: epoch, skipL1: o.skipL1, known: true}
+	p = placement{epoch: q.epoch, skipL1: o.skipL1, known: true}
 	p.under(cells)
 
 	fresh := *o
 	fresh.failSafe = 0
 	was := unchecked{at: c.s.instant()}
-	unwanted := c.examine(&was, full, skey, []byte(s), &fresh, epoch)
+	unwanted := c.examine(&was, full, skey, []byte(s), &fresh, q)
 	if !was.sound {
 		return nil, p, header, nil
 	}
@@ -184,7 +184,7 @@ func (c *Cache[K, V]) readForUpdate(ctx context.Context, full, skey string, key 
 		}
 	}
 	if len(unread) > 0 {
-		if err := c.s.l2.readTags(ctx, unread, epoch); err != nil {
+		if err := c.s.l2.readTags(ctx, unread, q.epoch); err != nil {
 			return nil, p, "", err
 		}
 	}

@@ -179,10 +179,10 @@ func (w *WriteBehind[K, V]) show(ctx context.Context, h uint64, it *item[K, V], 
 func (w *WriteBehind[K, V]) showPartial(ctx context.Context, h uint64, key K, skey string, partial V, version uint64, p *placement, o *entryConfig) {
 	c := w.c
 	full := c.s.l2.dataKey(c.name, skey)
-	epoch := c.s.coherent()
+	q := c.asking(skey)
 	b, err := c.s.l2.get(ctx, full)
 	if err == nil && !o.skipL2 {
-		if it, r, _ := c.decode(ctx, full, skey, key, b, o, epoch); it != nil && !it.missing() {
+		if it, r, _ := c.decode(ctx, full, skey, key, b, o, q); it != nil && !it.missing() {
 			merged := &item[K, V]{key: key, value: w.o.Merge(it.value, partial)}
 			p.ns, p.tags = r.ns, r.tags() // it is the same thing still
 			w.show(ctx, h, merged, skey, version, peekVersion(b), true, p, o)
