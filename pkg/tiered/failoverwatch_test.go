@@ -2,6 +2,7 @@ package tiered_test
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -96,6 +97,45 @@ func TestTheNewMasterIsNotBelievedBeforeItHasBeenTold(t *testing.T) {
 	replay.Release()
 	healthy(t, nodes[0].Store)
 	wantErr(t, c, "k", tiered.ErrMiss)
+}
+
+// Nor is what it said before it was told, to who hears it only afterwards.
+func TestAnAnswerFromBeforeARepetitionIsNotBelievedAfterIt(t *testing.T) {
+	reads := map[string]func(c *tiered.Cache[string, string]) (string, error){
+		"get": func(c *tiered.Cache[string, string]) (string, error) { return c.Get(t.Context(), "k") },
+		"mget": func(c *tiered.Cache[string, string]) (string, error) {
+			many, err := c.GetMany(t.Context(), []string{"k", "other"})
+			if _, ok := many["k"]; !ok && err == nil {
+				err = tiered.ErrMiss
+			}
+			return many["k"], err
+		},
+	}
+	for command, read := range reads {
+		t.Run(command, func(t *testing.T) {
+			r := tieredtest.StartRedis(t)
+			nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
+			c := tieredtest.Caches[string, string](t, nodes, "n")[0]
+			healthy(t, nodes[0].Store)
+			undo := lostDelete(t, c, r.Client(t))
+			replay := nodes[0].Net.HoldCommand(scriptOn("k"))
+			nodes[0].Repeat()
+			replay.Await(t)
+			undo()
+			answer, done := nodes[0].Net.HoldReply(tieredtest.Command(command)), make(chan struct{})
+			go func() {
+				defer close(done)
+				if v, err := read(c); !errors.Is(err, tiered.ErrMiss) {
+					t.Errorf("got %q, %v of what was deleted before", v, err)
+				}
+			}()
+			answer.Await(t)
+			replay.Release()
+			healthy(t, nodes[0].Store)
+			answer.Release()
+			<-done
+		})
+	}
 }
 
 // otherMaster is a server that says at some time that it is another process,
