@@ -117,6 +117,52 @@ func TestAnotherRoleGivesEverySessionANewToken(t *testing.T) {
 	}
 }
 
+// A page breaks requests off, and a phone loses its network: that must not sign
+// anybody out whose rights were changed meanwhile.
+func TestTheAnswerWithTheNewTokenMayBeLost(t *testing.T) {
+	databases(t, func(t *testing.T, url string) {
+		w := newWorld(t, url)
+		owner, member := w.join(t, "Mira", "UTC"), w.join(t, "Jonas", "UTC")
+		team := owner.crew(t, map[*person]string{member: "member"})
+		old := member.token(t)
+		for _, role := range []string{"manager", "member"} { // the second before the first is heard of
+			owner.do(t, "PUT", "/teams/"+team+"/members/"+member.user.ID+"/role", object{"role": role}).want(t, 200)
+			var cookies []string
+			for range 3 {
+				r := w.with(t, old).want(t, 200)
+				if got := r.at(t, "id"); got != member.user.ID {
+					t.Fatalf("asked as %v", got)
+				}
+				cookies = append(cookies, r.header.Get("Set-Cookie"))
+			}
+			fresh, _, _ := strings.Cut(strings.TrimPrefix(cookies[0], "crewbeat.sid="), ";")
+			if fresh == "" || fresh == old || cookies[1] != cookies[0] || cookies[2] != cookies[0] {
+				t.Fatalf("got %q", cookies)
+			}
+			if role == "manager" {
+				continue
+			}
+			if r := w.with(t, fresh).want(t, 200); r.at(t, "id") != member.user.ID {
+				t.Error("the new token is another's")
+			}
+			w.with(t, old).wantProblem(t, 401, "session-replaced")
+		}
+	})
+}
+
+// Who has changed the password, or signed in again, means what was there before
+// to be over: a thief who has it gets nothing for it.
+func TestATokenThatWasGivenUpIsNotExchanged(t *testing.T) {
+	w := newWorld(t, sqlite(t))
+	p := w.join(t, "Mira", "UTC")
+	old := p.token(t)
+	p.do(t, "POST", "/me/password", object{"current": password, "new": "another good horse"}).want(t, 204)
+	w.with(t, old).wantProblem(t, 401, "session-replaced")
+	old = p.token(t)
+	p.do(t, "POST", "/auth/login", object{"email": p.user.Email, "password": "another good horse"}).want(t, 200)
+	w.with(t, old).wantProblem(t, 401, "session-replaced")
+}
+
 func TestSigningOutEverywhereLeavesNoSession(t *testing.T) {
 	databases(t, func(t *testing.T, url string) {
 		w := newWorld(t, url)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -193,6 +194,50 @@ func (s *Sessions) Rotate(ctx context.Context, old Session) (token string, _ Ses
 		return "", Session{}, fmt.Errorf("rotate session %s: %w", old.ID, err)
 	}
 	return token, fresh, nil
+}
+
+// Exchange is [Sessions.Rotate] for a browser that has not asked for it, and may
+// never hear of it: a page breaks requests off, a phone loses its network. Until
+// the new token is used, [Sessions.Resume] has it for who comes with the old one.
+func (s *Sessions) Exchange(ctx context.Context, old Session) (token string, _ Session, err error) {
+	_, fresh, err := s.draft()
+	if err != nil {
+		return "", Session{}, fmt.Errorf("exchange session %s: %w", old.ID, err)
+	}
+	token = successor(s.config.Secrets[0], old.hash, fresh.ID)
+	fresh.hash = digest(s.config.Secrets[0], token)
+	fresh.LastSeenAt = fresh.LastSeenAt.Add(-touchEvery) // its first use is noted
+	if err := s.swap(ctx, old, &fresh, true); err != nil {
+		return "", Session{}, fmt.Errorf("exchange session %s: %w", old.ID, err)
+	}
+	return token, fresh, nil
+}
+
+// Resume returns the token that a request's was exchanged for, and its session.
+// [ErrReplaced] if that has been used, or came of [Sessions.Rotate] or
+// [Sessions.Replace]: then only who got it has it.
+func (s *Sessions) Resume(ctx context.Context, r *http.Request) (token string, _ Session, err error) {
+	for _, c := range r.CookiesNamed(s.config.CookieName) {
+		if !wellFormed(c.Value) {
+			continue
+		}
+		for _, secret := range s.config.Secrets {
+			hash := digest(secret, c.Value)
+			row, err := s.unused(ctx, hash)
+			if errors.Is(err, ErrNone) {
+				continue
+			}
+			if err != nil {
+				return "", Session{}, fmt.Errorf("resume session: %w", err)
+			}
+			for _, by := range s.config.Secrets {
+				if token := successor(by, hash, row.ID); digest(by, token) == row.hash {
+					return token, row, nil
+				}
+			}
+		}
+	}
+	return "", Session{}, ErrReplaced
 }
 
 // Replace is [Sessions.Create] for a browser that has a session already: that

@@ -53,6 +53,19 @@ func (s *Sessions) read(ctx context.Context, hash string) (Session, error) {
 	return gone, ErrReplaced
 }
 
+// unused returns the session in whose favour that of a hash has ended, if it is
+// alive and has not been seen since.
+func (s *Sessions) unused(ctx context.Context, hash string) (Session, error) {
+	rows, err := s.query(ctx, alive+"EXISTS (SELECT 1 FROM sessions AS old WHERE old.token_hash = $2 AND old.replaced_by = sessions.id AND sessions.last_seen_at < old.revoked_at)", hash)
+	if err != nil {
+		return Session{}, err
+	}
+	if len(rows) == 0 {
+		return Session{}, ErrNone
+	}
+	return rows[0], nil
+}
+
 // query returns the sessions that a statement selects, in which $2 is arg.
 func (s *Sessions) query(ctx context.Context, statement, arg string) ([]Session, error) {
 	rows, err := s.config.DB.QueryContext(ctx, statement, s.clock().UnixMilli(), arg)

@@ -395,6 +395,14 @@ func digest(secret, token string) string {
 	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
+// successor is the token in place of one with that hash, for a session. It takes
+// the secret to know it.
+func successor(secret, hash, sessionID string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = mac.Write([]byte("successor\x00" + hash + "\x00" + sessionID)) // never fails
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 // wellFormed keeps what cannot be a token away from database and cache.
 func wellFormed(token string) bool {
 	if len(token) != base64.RawURLEncoding.EncodedLen(32) {

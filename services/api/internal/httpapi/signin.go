@@ -76,21 +76,23 @@ func (s *server) mayRun(ctx context.Context, userID string) error {
 func (s *server) find(ctx context.Context, c huma.Context) (askerInfo, *http.Cookie, error) {
 	r := &http.Request{Header: http.Header{"Cookie": {c.Header("Cookie")}}}
 	token, found, err := s.Sessions.FromRequest(ctx, r)
+	if errors.Is(err, session.ErrReplaced) {
+		return s.resume(ctx, r)
+	}
 	if err != nil {
 		return askerInfo{}, s.forget(r, err), err
 	}
-	u, err := s.Accounts.User(ctx, found.UserID)
-	if errors.Is(err, fault.ErrNotFound) {
-		err = session.ErrNone // the account is gone, and the sign-in with it
-	}
+	u, err := s.owner(ctx, found)
 	if err != nil {
 		return askerInfo{}, nil, err
 	}
 	if found.Renew {
-		fresh, cookie, err := s.rotate(ctx, found)
+		token, fresh, err := s.Sessions.Exchange(ctx, found)
 		switch {
 		case err == nil:
-			return askerInfo{u, fresh}, cookie, nil
+			return askerInfo{u, fresh}, s.Sessions.Cookie(token, fresh), nil
+		case errors.Is(err, session.ErrReplaced):
+			return s.resume(ctx, r) // another request of the page was faster
 		case errors.Is(err, session.ErrNone):
 			return askerInfo{}, nil, err
 		}
@@ -110,14 +112,33 @@ func (s *server) find(ctx context.Context, c huma.Context) (askerInfo, *http.Coo
 	return askerInfo{u, touched}, s.Sessions.Cookie(token, touched), nil
 }
 
+// resume is find for who has a token that is over. The answer with the new one
+// may have been lost on its way: it is sent again, until it is used.
+func (s *server) resume(ctx context.Context, r *http.Request) (askerInfo, *http.Cookie, error) {
+	token, found, err := s.Sessions.Resume(ctx, r)
+	if err != nil {
+		return askerInfo{}, nil, err // no end to the cookie: the new one may arrive before this answer
+	}
+	u, err := s.owner(ctx, found)
+	if err != nil {
+		return askerInfo{}, nil, err
+	}
+	return askerInfo{u, found}, s.Sessions.Cookie(token, found), nil
+}
+
+func (s *server) owner(ctx context.Context, found session.Session) (account.User, error) {
+	u, err := s.Accounts.User(ctx, found.UserID)
+	if errors.Is(err, fault.ErrNotFound) {
+		err = session.ErrNone // the account is gone, and the sign-in with it
+	}
+	return u, err
+}
+
 // forget returns a cookie that ends the one sent, if that can never work again.
 func (s *server) forget(r *http.Request, err error) *http.Cookie {
 	expired := s.Sessions.Expired()
 	if _, none := r.Cookie(expired.Name); none != nil || !errors.Is(err, session.ErrNone) {
 		return nil
-	}
-	if errors.Is(err, session.ErrReplaced) {
-		return nil // this answer may arrive after the one with the new cookie
 	}
 	return expired
 }
