@@ -11,13 +11,6 @@ func (s *Store) ReplayLate(ns, key string, version uint64) {
 	_, _ = s.l2.delete(context.Background(), ns, key, version, version+replaySkew)
 }
 
-// Sent reports that an update is on its way to Redis.
-func (s *Store) Sent() bool {
-	s.ops.mu.Lock()
-	defer s.ops.mu.Unlock()
-	return len(s.ops.free) < s.ops.next
-}
-
 // Reload loads like a refresh in the background, and awaits the result.
 func (c *Cache[K, V]) Reload(ctx context.Context, key K, load Loader[K, V]) (V, error) {
 	h := c.hash(key)

@@ -356,23 +356,32 @@ func TestTheReplayOfALostWriteSparesALaterUpdate(t *testing.T) {
 
 func TestAnUpdateWhoseOutcomeIsUnknownSaysSo(t *testing.T) {
 	r := tieredtest.StartRedis(t)
-	s := node(t, r, tiered.WithL2Timeout(10*time.Second))
-	c := cache[int](t, s, "n")
+	nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(10*time.Second)))
+	c := tieredtest.Caches[string, int](t, nodes, "n")[0]
 	counted(t, c, "k", 1)
 	caller, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := c.Update(caller, "k", func(_ ctx, n int, _ bool) (int, error) {
-		r.Stop(t) // what is sent now is executed later
-		go func() {
-			eventually(t, "it has been sent", func() bool { return s.Sent() })
-			cancel()
-		}()
-		return n + 1, nil
-	})
+	read, write, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		_, err := c.Update(caller, "k", func(_ ctx, n int, _ bool) (int, error) {
+			close(read)
+			<-write
+			return n + 1, nil
+		})
+		ended <- err
+	}()
+	<-read
+	r.Stop(t) // what is sent now is executed later
+	sent := nodes[0].Net.HoldReply(scriptOn("k"))
+	close(write)
+	sent.Await(t)
+	cancel()
+	err := <-ended
 	if !errors.Is(err, tiered.ErrUncertain) || !errors.Is(err, context.Canceled) {
 		t.Fatalf("update: %v", err)
 	}
 	r.Cont(t)
+	sent.Release()
 	eventually(t, "it was made, and seen here", func() bool {
 		n, err := c.Get(t.Context(), "k")
 		return n == 2 && err == nil

@@ -2,6 +2,7 @@ package tieredtest
 
 import (
 	"context"
+	"errors"
 	"crypto/rand"
 	"net"
 	"slices"
@@ -80,7 +81,7 @@ func Nodes(t testing.TB, n int, server Server, opts ...NodeOption) []*Node {
 			node.Clock = NewClock(start)
 			all = append(all, tiered.WithClock(node.Clock))
 		}
-		s, err := tiered.Open(t.Context(), append(all, o.store...)...)
+		s, err := open(t, append(all, o.store...))
 		if err != nil {
 			t.Fatalf("open node %d: %v", i, err)
 		}
@@ -112,4 +113,24 @@ func Caches[K tiered.Key, V any](t testing.TB, nodes []*Node, namespace string, 
 		caches[i] = c
 	}
 	return caches
+}
+
+// open opens a store whose server is there. One that requires it may be given
+// less time than a busy machine takes to answer, so it is tried for ten seconds.
+func open(t testing.TB, opts []tiered.Option) (*tiered.Store, error) {
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s, err := tiered.Open(t.Context(), opts...)
+		if err == nil || !errors.Is(err, tiered.ErrUnavailable) {
+			return s, err
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return nil, err
+		}
+	}
 }
