@@ -2,8 +2,8 @@ package tieredtest
 
 import (
 	"context"
-	"errors"
 	"crypto/rand"
+	"errors"
 	"net"
 	"slices"
 	"testing"
