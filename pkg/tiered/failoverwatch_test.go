@@ -77,25 +77,33 @@ func TestAllIsSaidOnceMoreWhenAFailoverHasSettled(t *testing.T) {
 	}
 }
 
+// untold is a node whose delete of "k" Redis has lost, and is about to be told of
+// again: once replay is released.
+func untold(t *testing.T) (node *tieredtest.Node, c *tiered.Cache[string, string], replay *tieredtest.Hold) {
+	t.Helper()
+	r := tieredtest.StartRedis(t)
+	nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
+	node, c = nodes[0], tieredtest.Caches[string, string](t, nodes, "n")[0]
+	healthy(t, node.Store)
+	undo := lostDelete(t, c, r.Client(t))
+	replay = node.Net.HoldCommand(scriptOn("k"))
+	node.Repeat()
+	replay.Await(t)
+	undo()
+	return node, c, replay
+}
+
 // Between a failover's being noticed and the new master's having been told, it
 // is not believed.
 func TestTheNewMasterIsNotBelievedBeforeItHasBeenTold(t *testing.T) {
-	r := tieredtest.StartRedis(t)
-	nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
-	c := tieredtest.Caches[string, string](t, nodes, "n")[0]
-	healthy(t, nodes[0].Store)
-	undo := lostDelete(t, c, r.Client(t))
-	replay := nodes[0].Net.HoldCommand(scriptOn("k"))
-	nodes[0].Repeat()
-	replay.Await(t)
-	undo()
+	node, c, replay := untold(t)
 	wantErr(t, c, "k", tiered.ErrMiss)
 	many, err := c.GetMany(t.Context(), []string{"k"})
 	if len(many) > 0 || err != nil {
 		t.Errorf("get many: %v, %v", many, err)
 	}
 	replay.Release()
-	healthy(t, nodes[0].Store)
+	healthy(t, node.Store)
 	wantErr(t, c, "k", tiered.ErrMiss)
 }
 
@@ -113,16 +121,8 @@ func TestAnAnswerFromBeforeARepetitionIsNotBelievedAfterIt(t *testing.T) {
 	}
 	for command, read := range reads {
 		t.Run(command, func(t *testing.T) {
-			r := tieredtest.StartRedis(t)
-			nodes := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))
-			c := tieredtest.Caches[string, string](t, nodes, "n")[0]
-			healthy(t, nodes[0].Store)
-			undo := lostDelete(t, c, r.Client(t))
-			replay := nodes[0].Net.HoldCommand(scriptOn("k"))
-			nodes[0].Repeat()
-			replay.Await(t)
-			undo()
-			answer, done := nodes[0].Net.HoldReply(tieredtest.Command(command)), make(chan struct{})
+			node, c, replay := untold(t)
+			answer, done := node.Net.HoldReply(tieredtest.Command(command)), make(chan struct{})
 			go func() {
 				defer close(done)
 				if v, err := read(c); !errors.Is(err, tiered.ErrMiss) {
@@ -131,7 +131,7 @@ func TestAnAnswerFromBeforeARepetitionIsNotBelievedAfterIt(t *testing.T) {
 			}()
 			answer.Await(t)
 			replay.Release()
-			healthy(t, nodes[0].Store)
+			healthy(t, node.Store)
 			answer.Release()
 			<-done
 		})
