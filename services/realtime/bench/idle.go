@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ type idler struct {
 	name, role string
 	wish       func(i int) wish // without address and token
 	base, kept []float64
+	where      [][]string // after the first, and after the second
 }
 
 func idlers() []*idler {
@@ -42,6 +44,9 @@ func idle(ctx context.Context, r *run) error {
 	}
 	tokens := strings.Fields(answer)
 	rows := idlers()
+	if r.Alone {
+		rows = slices.DeleteFunc(rows, func(row *idler) bool { return row.role != "crewbeat" })
+	}
 	for range min(r.Rounds, r.IdleRounds) {
 		for _, row := range rows {
 			if err := r.idleTurn(ctx, row, desk, tokens); err != nil {
@@ -52,6 +57,12 @@ func idle(ctx context.Context, r *run) error {
 	r.table(fmt.Sprintf("RSS of an idle connection, %d connections, each of its own user", r.Idle), "", "KiB, as it stands", "KiB, once free memory is given back")
 	for _, row := range rows {
 		r.row(row.name, spread("%.1f", row.base), spread("%.1f", row.kept))
+	}
+	r.table("Where that is, KiB of a connection, in the last round", "", "objects, alive or not collected yet", "unused between them", "free, not given back", "stacks", "the runtime's own", "outside of Go: SQLite, files", "goroutines of all")
+	for _, row := range rows {
+		for i, when := range []string{"as it stands", "given back"} {
+			r.row(append([]string{row.name + ", " + when}, row.where[i]...)...)
+		}
 	}
 	return nil
 }
@@ -82,7 +93,7 @@ func (r *run) idleTurn(ctx context.Context, row *idler, desk storeFlags, tokens 
 	if _, err := server.ask("release"); err != nil {
 		return err
 	}
-	before, err := resident(server.pid())
+	before, _, err := server.memory()
 	if err != nil {
 		return err
 	}
@@ -98,17 +109,18 @@ func (r *run) idleTurn(ctx context.Context, row *idler, desk storeFlags, tokens 
 	if err := pause(ctx, min(r.Turn, 3*time.Second)); err != nil {
 		return err
 	}
+	row.where = nil
 	per := func() (float64, error) {
-		now, err := resident(server.pid())
-		return float64(now-before) / float64(r.Idle-100) / 1024, err
+		now, goroutines, err := server.memory()
+		row.where = append(row.where, append(now.cells(before, r.Idle-100), strconv.Itoa(goroutines)))
+		return float64(now.resident-before.resident) / float64(r.Idle-100) / 1024, err
 	}
 	n, err := per()
 	if err != nil {
 		return err
 	}
 	row.base = append(row.base, n)
-	what, err := server.ask("release")
-	if err != nil {
+	if _, err := server.ask("release"); err != nil {
 		return err
 	}
 	if n, err = per(); err != nil {
@@ -116,7 +128,6 @@ func (r *run) idleTurn(ctx context.Context, row *idler, desk storeFlags, tokens 
 	}
 	row.kept = append(row.kept, n)
 	if r.Profile != "" && row.role == "crewbeat" {
-		r.f("\n%s: %s\n", row.name, what)
 		_, err = server.ask("profile", fmt.Sprintf("%s/idle-%d.pb", r.Profile, len(row.name)))
 	}
 	return err

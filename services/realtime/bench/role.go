@@ -90,11 +90,9 @@ var everybody = map[string]func(context.Context, []string) (string, error){
 	// release collects garbage and gives what is free back to the kernel.
 	"release": func(context.Context, []string) (string, error) {
 		debug.FreeOSMemory()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return fmt.Sprintf("heap %d MB in %d MB of spans, stacks %d MB, other of the runtime %d MB, %d goroutines",
-			m.HeapAlloc>>20, m.HeapInuse>>20, m.StackInuse>>20, (m.MSpanSys+m.MCacheSys+m.BuckHashSys+m.GCSys+m.OtherSys)>>20, runtime.NumGoroutine()), nil
+		return "", nil
 	},
+	"account": tellMemory,
 	// profile FILE [SECONDS] writes a profile of the processor, or of the heap.
 	"profile": func(_ context.Context, args []string) (string, error) {
 		f, err := os.Create(args[0])

@@ -24,6 +24,7 @@ type Size struct {
 	Phones     int           // connections of the deploy
 	Window     time.Duration // over which a node drains
 	Only       []string      // of Parts; all if empty
+	Alone      bool          // idle connections of Crewbeat only
 	Profile    string        // a folder for profiles of Crewbeat's server
 }
 

@@ -18,6 +18,16 @@ type Run struct {
 
 	once sync.Once
 	wire []byte
+	memo any
+}
+
+// Memo returns what make has made for the first follower that asked. It is
+// for use in [Member.Offer], that is by one at a time.
+func (r *Run) Memo(make func() any) any {
+	if r.memo == nil {
+		r.memo = make()
+	}
+	return r.memo
 }
 
 // Wire returns the bodies as encode appends them, encoded once for all

@@ -1,11 +1,11 @@
 package socket
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"maps"
 	"slices"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
@@ -15,8 +15,52 @@ import (
 var errCursor = errors.New("not a cursor of this version")
 
 // cursor is where a client stands in each of several channels. A stream of
-// server-sent events has one id for all of them, so this is what it carries.
-type cursor map[channelKey]event.Position
+// server-sent events has one id for all of them, so this is what it carries. It
+// is in the order of its keys.
+type cursor []place
+
+// place is where a client stands in a channel.
+type place struct {
+	key channelKey
+	at  event.Position
+}
+
+// find returns where in c a channel is, or would be.
+func (c cursor) find(k channelKey) (i int, found bool) {
+	return slices.BinarySearchFunc(c, k, func(p place, k channelKey) int { return bytes.Compare(p.key[:], k[:]) })
+}
+
+// get returns where the client stands in a channel, if it does.
+func (c cursor) get(k channelKey) (at event.Position, ok bool) {
+	i, ok := c.find(k)
+	if !ok {
+		return event.Position{}, false
+	}
+	return c[i].at, true
+}
+
+// set moves c to at in a channel.
+func (c *cursor) set(k channelKey, at event.Position) {
+	i, ok := c.find(k)
+	if !ok {
+		*c = slices.Insert(*c, i, place{key: k})
+	}
+	(*c)[i].at = at
+}
+
+// besides reports whether c stands where o does in all channels but one, which
+// both are in.
+func (c cursor) besides(k channelKey, o cursor) bool {
+	if len(c) != len(o) {
+		return false
+	}
+	for i := range c {
+		if c[i].key != o[i].key || c[i].key != k && c[i].at != o[i].at {
+			return false
+		}
+	}
+	return true
+}
 
 // channelKey stands for the name of a channel: the first 8 bytes of its
 // SHA-256. Should two of one client be the same, one of them is reset.
@@ -39,9 +83,9 @@ const (
 func (c cursor) append(b []byte) []byte {
 	var room [1024]byte
 	raw := append(room[:0], cursorVersion)
-	for _, k := range slices.SortedFunc(maps.Keys(c), func(a, b channelKey) int { return slices.Compare(a[:], b[:]) }) {
-		at := c[k]
-		raw = append(raw, k[:]...)
+	for i := range c {
+		at := &c[i].at
+		raw = append(raw, c[i].key[:]...)
 		raw = append(raw, byte(len(at.Epoch))) // at most 32: see event.ParsePosition
 		raw = append(raw, at.Epoch...)
 		raw = binary.AppendUvarint(raw, at.ID.Ms)
@@ -79,7 +123,7 @@ func parseCursor(s string, most int) (cursor, error) {
 		if p, err := event.ParsePosition(at.String()); err != nil || p.IsZero() {
 			return nil, errCursor
 		}
-		c[k] = at
+		c.set(k, at)
 	}
 	return c, nil
 }

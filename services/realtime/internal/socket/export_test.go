@@ -50,10 +50,18 @@ func ReadFrames(in io.Reader, tell func(ws.OpCode, []byte)) (code int) {
 type Cursor = cursor
 
 // At returns where c is in a channel.
-func (c cursor) At(channel string) event.Position { return c[keyOf(channel)] }
+func (c cursor) At(channel string) event.Position { at, _ := c.get(keyOf(channel)); return at }
 
 // Put sets where c is in a channel.
-func (c cursor) Put(channel string, at event.Position) { c[keyOf(channel)] = at }
+func (c *cursor) Put(channel string, at event.Position) { c.set(keyOf(channel), at) }
+
+// Positions returns where c is in its channels.
+func (c cursor) Positions() (list []event.Position) {
+	for _, p := range c {
+		list = append(list, p.at)
+	}
+	return list
+}
 
 // Text returns c as clients get it.
 func (c cursor) Text() string { return string(c.append(nil)) }
@@ -93,7 +101,7 @@ func TicketOf(r *http.Request) string { return ticketOf(r) }
 
 // Rendered returns f as streams and WebSockets send it.
 func Rendered(f *hub.Frame) (asEvent, asFrame []byte) {
-	s := stream{cursor: cursor{}}
+	s := stream{}
 	return s.render(nil, queued{frame: f}), (&hub.Run{Frames: []*hub.Frame{f}}).Wire(appendText)
 }
 
@@ -113,4 +121,20 @@ func Scribble(stop <-chan struct{}) {
 		}
 		writeBuffers.Put(buf)
 	}
+}
+
+// RenderRun returns r as a stream that stands at c gets it, and moves c.
+func RenderRun(c *Cursor, r *hub.Run) []byte {
+	s := stream{cursor: *c}
+	wire, _ := s.run(nil, r)
+	*c = s.cursor
+	return wire
+}
+
+// RenderFrame appends f as a stream that stands at c gets it, and moves c.
+func RenderFrame(c *Cursor, b []byte, f *hub.Frame) []byte {
+	s := stream{cursor: *c}
+	b = s.render(b, queued{frame: f})
+	*c = s.cursor
+	return b
 }

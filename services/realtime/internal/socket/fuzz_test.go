@@ -42,7 +42,7 @@ func FuzzCursor(f *testing.F) {
 		if len(c) > socket.StreamMax {
 			t.Fatalf("%d channels", len(c))
 		}
-		for _, at := range c {
+		for _, at := range c.Positions() {
 			if p, err := event.ParsePosition(at.String()); err != nil || p != at || at.IsZero() {
 				t.Errorf("position %+v: %v", at, err)
 			}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 )
 
 var comment = []byte(":\n\n")
@@ -28,27 +29,47 @@ type stream struct {
 // got it: positions move when an event is sent, not when it begins to wait,
 // since what waits may be forgotten and read again behind others.
 func (s *stream) render(b []byte, q queued) []byte {
-	body := q.body
 	switch {
 	case q.raw != nil:
 		return append(b, q.raw...)
 	case q.frame != nil:
-		body = q.frame.Body
-		if q.frame.Stored() {
-			q.channel, q.at = q.frame.Channel, q.frame.At
+		return s.event(b, q.frame, keyOf(q.frame.Channel))
+	case q.channel != "":
+		b = s.move(b, keyOf(q.channel), q.at)
+	}
+	return appendData(b, q.body)
+}
+
+// event appends f, which is of the channel k.
+func (s *stream) event(b []byte, f *hub.Frame, k channelKey) []byte {
+	if f.Stored() {
+		b = s.move(b, k, f.At)
+	}
+	return appendData(b, f.Body)
+}
+
+// move appends the id of an event behind which the client stands at at.
+func (s *stream) move(b []byte, k channelKey, at event.Position) []byte {
+	s.cursor.set(k, at)
+	b = append(b, "id: "...)
+	return append(s.cursor.append(b), '\n')
+}
+
+// appendData appends body as the data of an event, which ends with it. A line
+// break would end the field; within JSON it is only space.
+func appendData(b, body []byte) []byte {
+	for len(body) > 0 {
+		line := body
+		if i := bytes.IndexAny(body, "\r\n"); i < 0 {
+			body = nil
+		} else {
+			line, body = body[:i], body[i+1:]
 		}
-	}
-	if q.channel != "" {
-		s.cursor[keyOf(q.channel)] = q.at
-		b = append(b, "id: "...)
-		b = s.cursor.append(b)
-		b = append(b, '\n')
-	}
-	// A line break would end the field; within JSON it is only space.
-	for line := range bytes.FieldsFuncSeq(body, func(r rune) bool { return r == '\r' || r == '\n' }) {
-		b = append(b, "data: "...)
-		b = append(b, line...)
-		b = append(b, '\n')
+		if len(line) > 0 {
+			b = append(b, "data: "...)
+			b = append(b, line...)
+			b = append(b, '\n')
+		}
 	}
 	return append(b, '\n')
 }
@@ -70,7 +91,7 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	if v := q.Get("v"); v != "" && v != "1" {
 		return streamRequest{}, fmt.Errorf("v=%s: this server speaks version 1", strconv.Quote(clip(v)))
 	}
-	in := streamRequest{cursor: cursor{}}
+	in := streamRequest{}
 	for name := range strings.SplitSeq(strings.Join(q["channels"], ","), ",") {
 		name, since, _ := strings.Cut(name, "@")
 		switch {
@@ -93,7 +114,7 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	if id == "" {
 		for _, ref := range in.channels {
 			if ref.Since != "" {
-				in.cursor[keyOf(ref.Ch)] = since(ref.Since)
+				in.cursor.set(keyOf(ref.Ch), since(ref.Since))
 			}
 		}
 		return in, nil
@@ -101,14 +122,14 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	old, err := parseCursor(id, most)
 	for i := range in.channels {
 		ref := &in.channels[i]
-		at, ok := old[keyOf(ref.Ch)]
+		at, ok := old.get(keyOf(ref.Ch))
 		switch {
 		case err != nil:
 			// It was somewhere, and nobody knows where: that is a reset.
 			ref.Since = "unknown"
 		case ok:
 			ref.Since = at.String()
-			in.cursor[keyOf(ref.Ch)] = at
+			in.cursor.set(keyOf(ref.Ch), at)
 		case in.resumed:
 			ref.Since = "" // it is new to this client
 		}

@@ -132,21 +132,24 @@ func (c *conn) writeOrDrain(q queued) {
 // writeRun is writeOrDrain for events.
 func (c *conn) writeRun(r *hub.Run) {
 	if c.stream == nil {
-		wire := r.Wire(appendText) // one for all, which nobody changes
-		if n, ok := c.try(wire); ok && n < len(wire) {
-			c.rest = wire[n:]
-			c.startDraining()
-		}
+		c.writeShared(r.Wire(appendText))
 		return
 	}
 	buf := writeBuffers.Get().(*[]byte) // only these are put
 	defer writeBuffers.Put(buf)
-	wire := (*buf)[:0]
-	for _, f := range r.Frames {
-		wire = c.render(wire, queued{frame: f})
-	}
-	if n, ok := c.try(wire); ok && n < len(wire) {
+	wire, shared := c.stream.run((*buf)[:0], r)
+	if shared {
+		c.writeShared(wire)
+	} else if n, ok := c.try(wire); ok && n < len(wire) {
 		c.rest = slices.Clone(wire[n:])
+		c.startDraining()
+	}
+}
+
+// writeShared writes what others are written, too, and nobody changes.
+func (c *conn) writeShared(wire []byte) {
+	if n, ok := c.try(wire); ok && n < len(wire) {
+		c.rest = wire[n:]
 		c.startDraining()
 	}
 }

@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string) error {
 	rounds := flags.Int("rounds", 0, "how often each has its turn")
 	conns := flags.Int("conns", 0, "idle connections")
 	only := flags.String("only", "", "some of "+strings.Join(bench.Parts(), ",")+" (default all)")
+	alone := flags.Bool("alone", false, "idle connections of Crewbeat's server only")
 	profile := flags.String("profile", "", "write profiles of Crewbeat's server to this folder")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -48,6 +49,6 @@ func run(ctx context.Context, args []string) error {
 	if *only != "" {
 		size.Only = strings.Split(*only, ",")
 	}
-	size.Profile = *profile
+	size.Profile, size.Alone = *profile, *alone
 	return bench.Write(ctx, os.Stdout, size)
 }
