@@ -13,7 +13,7 @@ import (
 // within seconds when it is cut off, with all its tabs, so bursts are well; but
 // each try costs a look at sessions and places.
 func (c Config) attemptLimit() (*ratelimit.Limiter, error) {
-	limits, err := ratelimit.New(ratelimit.Options{Client: c.Redis, Secret: c.Secret, Log: c.Log, Meter: c.Meter})
+	limits, err := ratelimit.New(ratelimit.Options{Client: c.Redis, Secret: c.Secret, Timeout: c.Limits.Wait, Log: c.Log, Meter: c.Meter})
 	if err != nil {
 		return nil, fmt.Errorf("set up limits: %w", err)
 	}

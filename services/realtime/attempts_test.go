@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
 	"github.com/crewbeat/crewbeat/services/realtime"
@@ -15,6 +16,7 @@ func TestTriesToConnectAreLimitedOverNodesAndWithoutRedis(t *testing.T) {
 	redis := tieredtest.StartRedis(t)
 	share := func(c *realtime.Config) {
 		c.Redis, c.Secret, c.Limits.Attempts, c.TrustedProxies = redis.Client(t), "one for both", 10, []string{"127.0.0.0/8"}
+		c.Limits.Wait = 20 * time.Second
 	}
 	one := start(t, nil, share)
 	two := second(t, one.db, one.sessions, one.broker, share)

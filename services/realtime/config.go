@@ -61,6 +61,7 @@ type Limits struct {
 	PerUser    int           // connections of a user; 20
 	PerIP      int           // connections from a public address, or a /64 of IPv6; 100
 	Attempts   int           // tries a minute to connect, or to get a ticket, by a person or a stranger's address; 120
+	Wait       time.Duration // for Redis to count with; then this node counts alone; 250 ms
 	QueueLen   int           // messages that wait for a slow reader; 256
 	QueueBytes int           // and their size; 256 KiB
 	PerSecond  int           // messages of a client; 20

@@ -86,7 +86,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("set up feed: %w", err)
 	}
 	s.hub = hub.New(ctx, f)
-	s.quota = quota.New(ctx, quota.Options{Client: c.Redis, Secret: c.Secret, Log: c.Log})
+	s.quota = quota.New(ctx, quota.Options{Client: c.Redis, Secret: c.Secret, Wait: c.Limits.Wait, Log: c.Log})
 	s.tickets = ticket.New(c.Redis, nil)
 	s.auth = auth{db: c.DB.SQL(), sessions: c.Sessions, tickets: s.tickets}
 	if s.here, err = newPresence(ctx, c, s.auth.teams); err != nil {
@@ -151,6 +151,7 @@ func (s *Server) Connections() int { return s.sockets.Connections() }
 // over the drain window, and returns when all have left. Those that are still
 // there at the deadline of ctx, or half a window late, are closed.
 func (s *Server) Drain(ctx context.Context) error {
+	s.here.Drain()
 	s.sockets.Drain(ctx, s.c.DrainWindow)
 	return nil
 }

@@ -183,7 +183,7 @@ func TestRefreshMovesAConnectionToAnotherSession(t *testing.T) {
 func TestFiftyConnectionsOfOneUserOverTwoNodes(t *testing.T) {
 	redis := tieredtest.StartRedis(t)
 	share := func(c *realtime.Config) {
-		c.Redis, c.Limits.PerIP, c.TrustedProxies = redis.Client(t), 3, []string{"127.0.0.0/8"}
+		c.Redis, c.Limits.PerIP, c.Limits.Wait, c.TrustedProxies = redis.Client(t), 3, 20*time.Second, []string{"127.0.0.0/8"}
 	}
 	one := start(t, nil, share)
 	two := second(t, one.db, one.sessions, one.broker, share)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -94,6 +95,13 @@ func (p *Presence) showAll() (again time.Time) {
 	return again
 }
 
+// What is written and read with one wait for the board: however much there is
+// to be said, a busy board gets on with it.
+const (
+	leasesAtOnce = 256
+	teamsAtOnce  = 64
+)
+
 // exchange writes what has changed, or all when it is time, and reads what is
 // due.
 func (p *Presence) exchange(ctx context.Context) {
@@ -105,32 +113,24 @@ func (p *Presence) exchange(ctx context.Context) {
 		}
 		return
 	}
-	asking, cancel := context.WithTimeout(ctx, p.o.Wait)
-	defer cancel()
-	err := p.o.Board.Write(asking, p.node, w.leases)
-	if err == nil && len(w.changed) > 0 {
-		if err := p.o.Tell(asking, p.node, w.changed); err != nil {
-			p.o.Log.DebugContext(ctx, "other nodes will see later who is here", slog.Any("error", err))
-		}
-	}
-	var sheets []Sheet
+	err := p.put(ctx, &w)
 	if err == nil {
-		sheets, err = p.o.Board.Read(asking, w.teams)
+		err = p.get(ctx, &w)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now = time.Now()
-	for _, name := range w.teams {
-		if t := p.teams[name]; t != nil {
-			t.asked = now
-		}
-	}
 	if err != nil {
 		p.failed.Add(p.ctx, 1)
 		if !p.lost && ctx.Err() == nil {
 			p.o.Log.WarnContext(ctx, "who is here is known of this node alone", slog.Any("error", err))
 		}
 		maps.Copy(p.dirty, w.dirty)
+		for _, name := range w.teams {
+			if t := p.teams[name]; t != nil {
+				t.asked, t.due = now, true
+			}
+		}
 		p.lost = true
 		p.failures++
 		pause := min(time.Second<<min(p.failures, 8), p.o.Every/5)
@@ -138,33 +138,87 @@ func (p *Presence) exchange(ctx context.Context) {
 		return
 	}
 	p.flushed = now
-	for i, name := range w.teams {
+	if w.all {
+		p.lost, p.failures, p.renew = false, 0, now.Add(p.o.Every)
+	}
+	if w.again {
+		p.renew = now
+	}
+}
+
+// put writes leases and tells other nodes of them. What was written is no
+// longer among w.dirty.
+func (p *Presence) put(ctx context.Context, w *work) error {
+	for some := range slices.Chunk(w.leases, leasesAtOnce) {
+		asking, cancel := context.WithTimeout(ctx, p.o.Wait)
+		err := p.o.Board.Write(asking, p.node, some)
+		cancel()
+		if err != nil {
+			return err
+		}
+		var changed []string
+		for _, l := range some {
+			if _, ok := w.dirty[pair{l.Team, l.User}]; ok {
+				delete(w.dirty, pair{l.Team, l.User})
+				changed = append(changed, l.Team)
+			}
+		}
+		slices.Sort(changed)
+		if changed = slices.Compact(changed); len(changed) == 0 {
+			continue
+		}
+		telling, cancel := context.WithTimeout(ctx, p.o.Wait)
+		if err := p.o.Tell(telling, p.node, changed); err != nil {
+			p.o.Log.DebugContext(ctx, "other nodes will see later who is here", slog.Any("error", err))
+		}
+		cancel()
+	}
+	return nil
+}
+
+// get reads teams. What was read is no longer among w.teams.
+func (p *Presence) get(ctx context.Context, w *work) error {
+	for len(w.teams) > 0 {
+		some := w.teams[:min(len(w.teams), teamsAtOnce)]
+		asking, cancel := context.WithTimeout(ctx, p.o.Wait)
+		sheets, err := p.o.Board.Read(asking, some)
+		cancel()
+		if err != nil {
+			return err
+		}
+		p.learn(w, some, sheets)
+		w.teams = w.teams[len(some):]
+	}
+	return nil
+}
+
+// learn takes what the board says of teams.
+func (p *Presence) learn(w *work, names []string, sheets []Sheet) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	for i, name := range names {
 		t := p.teams[name]
 		if t == nil {
 			continue
 		}
-		t.due = false
+		t.asked = now
 		if t.take(sheets[i], now) || p.lost {
 			// Others may not have written again what was lost, or what ended
 			// because it could not be put off.
 			t.hold = now.Add(p.o.Grace)
-			if !w.all {
-				p.renew = now
-			}
+			w.again = w.again || !w.all
 		}
-	}
-	if w.all {
-		p.lost, p.failures, p.renew = false, 0, now.Add(p.o.Every)
 	}
 }
 
 // work is what there is to be said to the board, and to be asked of it.
 type work struct {
-	leases  []Lease
-	dirty   map[pair]struct{} // those of the leases that have changed
-	changed []string          // their teams
-	teams   []string          // to be read
-	all     bool              // everything is written and read
+	leases []Lease
+	dirty  map[pair]struct{} // those of the leases that have changed
+	teams  []string          // to be read
+	all    bool              // everything is written and read
+	again  bool              // and is to be, since the board has lost something
 }
 
 func (p *Presence) work(now time.Time) (w work) {
@@ -178,31 +232,29 @@ func (p *Presence) work(now time.Time) (w work) {
 	}
 	for name, t := range p.teams {
 		if w.all || t.due && now.Sub(t.asked) >= p.o.Batch {
+			t.due = false // what is heard from now on may not be in the answer
 			w.teams = append(w.teams, name)
 		}
 	}
 	return w
 }
 
-// collect takes what is to be written into w; p.mu is held.
+// collect takes what is to be written into w, what has changed first; p.mu is
+// held.
 func (p *Presence) collect(w *work) {
 	w.dirty, p.dirty = p.dirty, map[pair]struct{}{}
-	changed := map[string]struct{}{}
 	for l := range w.dirty {
-		changed[l.team] = struct{}{}
-		if !w.all {
-			w.leases = append(w.leases, p.write(l.team, l.user))
-		}
-	}
-	for team := range changed {
-		w.changed = append(w.changed, team)
-		if t := p.teams[team]; t != nil {
+		w.leases = append(w.leases, p.write(l.team, l.user))
+		if t := p.teams[l.team]; t != nil {
 			t.due = true // the board may know of others' leases
 		}
 	}
-	if w.all {
-		for team, users := range p.leases {
-			for user := range users {
+	if !w.all {
+		return
+	}
+	for team, users := range p.leases {
+		for user := range users {
+			if _, ok := w.dirty[pair{team, user}]; !ok {
 				w.leases = append(w.leases, p.write(team, user))
 			}
 		}

@@ -30,7 +30,7 @@ type Options struct {
 	Linger time.Duration // how long somebody stays who has left; 10 s
 	Batch  time.Duration // between changes of a view; 1 s
 	Grace  time.Duration // for all nodes to write again, after the board was away; Every + 5 s
-	Wait   time.Duration // for the board to answer; 2 s
+	Wait   time.Duration // for the board to answer, of a few hundred leases; 2 s
 	Log    *slog.Logger
 	Meter  metric.MeterProvider
 }
@@ -77,6 +77,7 @@ type Presence struct {
 	failed  metric.Int64Counter
 
 	mu     sync.Mutex
+	drains bool // who leaves now is on the way to another node
 	people map[string]*person
 	leases map[string]map[string]time.Time // of this node, by team and user, when they end; zero: not while the user is connected
 	dirty  map[pair]struct{}               // of these, not on the board as they are
@@ -117,8 +118,25 @@ func New(ctx context.Context, o Options) (*Presence, error) {
 	return p, nil
 }
 
+// Drain says that this node is about to end: who leaves it is on the way to
+// another. Until that one has said so, and it has many to say it of, they stay
+// for as long as the lease that they had.
+func (p *Presence) Drain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drains = true
+}
+
+// linger is how long who leaves now stays; p.mu is held.
+func (p *Presence) linger() time.Duration {
+	if p.drains {
+		return p.o.TTL
+	}
+	return p.o.Linger
+}
+
 // Close says on the board that everybody has left this node. They stay for
-// Linger, to come back to another.
+// Linger, or what Drain says, to come back to another.
 func (p *Presence) Close(ctx context.Context) {
 	p.cancel()
 	p.wg.Wait()
@@ -127,7 +145,7 @@ func (p *Presence) Close(ctx context.Context) {
 	var teams []string
 	for team, users := range p.leases {
 		for user, ends := range users {
-			left = append(left, Lease{Team: team, User: user, For: rest(ends, p.o.Linger)})
+			left = append(left, Lease{Team: team, User: user, For: rest(ends, p.linger())})
 		}
 		teams = append(teams, team)
 	}
@@ -168,7 +186,7 @@ func (p *Presence) leave(user string) {
 		return
 	}
 	delete(p.people, user)
-	ends := time.Now().Add(p.o.Linger)
+	ends := time.Now().Add(p.linger())
 	for team := range who.teams {
 		p.lease(team, user, ends)
 	}

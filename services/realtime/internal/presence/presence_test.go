@@ -19,9 +19,10 @@ import (
 type world struct {
 	t     *testing.T
 	board *presence.Memory
-	empty atomic.Bool // the board has come back without its data
-	away  atomic.Bool // the board does not answer anybody
-	deaf  atomic.Bool // what nodes tell each other is lost
+	empty atomic.Bool  // the board has come back without its data
+	away  atomic.Bool  // the board does not answer anybody
+	deaf  atomic.Bool  // what nodes tell each other is lost
+	pace  atomic.Int64 // ns that the board takes for a lease, and for a team
 
 	mu      sync.Mutex
 	teams   map[string][]string // of a user
@@ -36,22 +37,41 @@ var errAway = errors.New("the board is away")
 
 // link is a node's way to the board.
 type link struct {
-	w   *world
-	cut atomic.Bool
+	w    *world
+	cut  atomic.Bool
+	late atomic.Int64 // ns that the answer of a read is on its way
+}
+
+// take is what the board takes for n leases or teams.
+func (l *link) take(ctx context.Context, n int) error {
+	if l.cut.Load() || l.w.away.Load() {
+		return errAway
+	}
+	t := time.NewTimer(time.Duration(n) * time.Duration(l.w.pace.Load()))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 func (l *link) Write(ctx context.Context, node string, leases []presence.Lease) error {
-	if l.cut.Load() || l.w.away.Load() {
-		return errAway
+	if err := l.take(ctx, len(leases)); err != nil {
+		return err
 	}
 	return l.w.current().Write(ctx, node, leases)
 }
 
 func (l *link) Read(ctx context.Context, teams []string) ([]presence.Sheet, error) {
-	if l.cut.Load() || l.w.away.Load() {
-		return nil, errAway
+	if err := l.take(ctx, len(teams)); err != nil {
+		return nil, err
 	}
-	return l.w.current().Read(ctx, teams)
+	sheets, err := l.w.current().Read(ctx, teams)
+	way := time.NewTimer(time.Duration(l.late.Load()))
+	<-way.C
+	return sheets, err
 }
 
 func (w *world) current() *presence.Memory {
@@ -203,6 +223,22 @@ func TestWhoConnectsIsSeenByAllNodesWithinTwoSeconds(t *testing.T) {
 	})
 }
 
+// An answer that was on its way when somebody came does not name them.
+func TestWhoComesWhileTheBoardIsReadIsSeenToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, far := w.node()
+		b, _ := w.node()
+		seen := watch(t, a, harbor)
+		seen.expect(5 * time.Second)
+		far.late.Store(int64(time.Second))
+		b.Enter("jonas")
+		seen.expect(500 * time.Millisecond)
+		b.Enter("mira")
+		seen.expect(3*time.Second, "jonas", "mira")
+	})
+}
+
 func TestSomebodyLeavesOnceTenSecondsAfterTheLastConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
@@ -291,6 +327,69 @@ func TestARestartOfEveryNodeInTurnIsNotNoticed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A board that is asked for thousands takes longer than anybody waits for one
+// answer.
+func TestABoardThatIsSlowIsWrittenAllTheSame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, _ := w.node()
+		b, _ := w.node()
+		w.pace.Store(int64(7 * time.Millisecond)) // 10 s for all
+		var crew []string
+		for i := range 1500 {
+			user, team := fmt.Sprintf("u%04d", i), fmt.Sprintf("team%d", i/5)
+			w.mu.Lock()
+			w.teams[user] = []string{team}
+			w.mu.Unlock()
+			a.Enter(user)
+			if team == "team0" {
+				crew = append(crew, user)
+			}
+		}
+		var watches []*witness
+		for i := range 300 {
+			watches = append(watches, watch(t, b, fmt.Sprintf("team%d", i)))
+		}
+		pass(30 * time.Second)
+		watches[0].expect(2*time.Minute, crew...)
+		for _, seen := range watches {
+			seen.nobodyLeft()
+			if seen.count != 5 {
+				t.Fatalf("%d of a team of five are here", seen.count)
+			}
+		}
+	})
+}
+
+// The node that takes thousands over from one that drains may be too busy to
+// say so in time.
+func TestWhoLeavesANodeThatDrainsHasTimeToComeToAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, _ := w.node()
+		b, _ := w.node()
+		c, _ := w.node()
+		seen := watch(t, c, harbor)
+		leave := map[string]func(){"jonas": a.Enter("jonas"), "lena": a.Enter("lena"), "mira": a.Enter("mira")}
+		a.Enter("nino") // stays until the end
+		seen.expect(3*time.Second, "jonas", "lena", "mira", "nino")
+		leave["lena"]() // of her own accord, before
+		a.Drain()
+		leave["jonas"]()
+		leave["mira"]()
+		seen.expect(13*time.Second, "jonas", "mira", "nino")
+		a.Close(t.Context())
+		seen.expect(27*time.Second, "jonas", "mira", "nino")
+		b.Enter("jonas")
+		b.Enter("nino")
+		seen.expect(25*time.Second, "jonas", "nino")
+		seen.expect(2*time.Minute, "jonas", "nino")
+		if want := []string{"lena", "mira"}; !slices.Equal(seen.leave, want) {
+			t.Errorf("%v have left, want %v once each", seen.leave, want)
+		}
+	})
 }
 
 func TestPeopleOfAKilledNodeLeaveWhenTheirLeasesEnd(t *testing.T) {
@@ -396,7 +495,7 @@ func TestAViewChangesOnceASecondAtMost(t *testing.T) {
 		b, _ := w.node()
 		here, there := watch(t, a, harbor), watch(t, b, harbor)
 		here.expect(2 * time.Second)
-		for i := range 600 {
+		for i := range 300 {
 			a.Enter(fmt.Sprintf("u%03d", i))
 			pass(10 * time.Millisecond)
 		}

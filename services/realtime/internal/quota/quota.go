@@ -136,16 +136,25 @@ func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), o
 		n, err := take.Run(asking, q.o.Client, []string{key}, q.id(number), limit, q.o.TTL.Milliseconds()).Int()
 		switch {
 		case err != nil && ctx.Err() == nil:
-			q.o.Log.WarnContext(ctx, "connections are counted on this node alone: redis does not answer", slog.Any("error", err))
-			q.mu.Lock()
-			q.away = time.Now().Add(q.o.Wait)
-			q.mu.Unlock()
+			if q.leave(time.Now()) {
+				q.o.Log.WarnContext(ctx, "connections are counted on this node alone: redis does not answer", slog.Any("error", err))
+			}
 		case err == nil && n == 0:
 			q.give(key, number, false)
 			return nil, false
 		}
 	}
 	return func() { q.give(key, number, q.o.Client != nil) }, true
+}
+
+// leave has Redis left alone for a while, and reports whether it was not
+// already: of many that wait for it at once, one is to say so.
+func (q *Quota) leave(now time.Time) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	first := now.After(q.away)
+	q.away = now.Add(q.o.Wait)
+	return first
 }
 
 // id is the name of a lease in Redis.

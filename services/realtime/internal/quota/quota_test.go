@@ -1,6 +1,10 @@
 package quota_test
 
 import (
+	"bytes"
+	"log/slog"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,7 +47,8 @@ func TestNoMorePlacesAreTakenThanThereAre(t *testing.T) {
 	})
 	t.Run("redis", func(t *testing.T) {
 		server := tieredtest.StartRedis(t)
-		conform(t, node(t, quota.Options{Client: server.Client(t)}), node(t, quota.Options{Client: server.Client(t)}))
+		o := quota.Options{Client: server.Client(t), Wait: 20 * time.Second} // also where 50 at once take their time
+		conform(t, node(t, o), node(t, o))
 	})
 }
 
@@ -93,7 +98,7 @@ func conform(t *testing.T, here, there *quota.Quota) {
 
 func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 	server := tieredtest.StartRedis(t)
-	o := quota.Options{Client: server.Client(t), TTL: 300 * time.Millisecond, Every: 50 * time.Millisecond}
+	o := quota.Options{Client: server.Client(t), TTL: time.Second, Every: 50 * time.Millisecond, Wait: 20 * time.Second}
 	killed, alive := o, o
 	killed.Every = time.Hour // it renews nothing, like a node that is no more
 	dead, here, there := node(t, killed), node(t, alive), node(t, alive)
@@ -112,7 +117,7 @@ func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 	until(t, "one place is free", func() bool { _, ok := there.Take(t.Context(), "user:mira", 3); return ok })
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for range 6 { // longer than a lease
+	for range 13 { // longer than a lease
 		<-tick.C
 		if _, ok := there.Take(t.Context(), "user:mira", 3); ok {
 			t.Fatal("a lease that is renewed has ended")
@@ -122,9 +127,21 @@ func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 
 func TestWithRedisAwayTheLimitOfTheNodeHolds(t *testing.T) {
 	server := tieredtest.StartRedis(t)
-	o := quota.Options{Client: server.Client(t), Every: 50 * time.Millisecond}
-	here, there := node(t, o), node(t, o)
+	var said bytes.Buffer // read when here has been closed
+	o := quota.Options{Client: server.Client(t), Every: 50 * time.Millisecond, Wait: 20 * time.Second}
+	there := node(t, o)
+	o.Log = slog.New(slog.NewTextHandler(&said, nil))
+	here := node(t, o)
 	server.Kill()
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if _, ok := here.Take(t.Context(), "user:"+strconv.Itoa(i), 1); !ok {
+				t.Error("refused")
+			}
+		})
+	}
+	wg.Wait()
 	for range 3 {
 		if _, ok := here.Take(t.Context(), "user:mira", 3); !ok {
 			t.Fatal("refused")
@@ -141,4 +158,8 @@ func TestWithRedisAwayTheLimitOfTheNodeHolds(t *testing.T) {
 		}
 		return !ok
 	})
+	here.Close(t.Context())
+	if n := strings.Count(said.String(), "redis does not answer"); n != 1 {
+		t.Errorf("it was said %d times that Redis does not answer, want once:\n%s", n, said.String())
+	}
 }
