@@ -495,7 +495,7 @@ func TestAViewChangesOnceASecondAtMost(t *testing.T) {
 		b, _ := w.node()
 		here, there := watch(t, a, harbor), watch(t, b, harbor)
 		here.expect(2 * time.Second)
-		for i := range 300 {
+		for i := range 600 {
 			a.Enter(fmt.Sprintf("u%03d", i))
 			pass(10 * time.Millisecond)
 		}
