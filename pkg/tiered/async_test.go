@@ -297,20 +297,28 @@ func TestCloseGivesTheQueueUpWithItsContext(t *testing.T) {
 
 func TestAnAsyncWriteThatRedisDidNotTakeIsNotUndone(t *testing.T) {
 	r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
-	s := node(t, r, quick(), tiered.WithL2Timeout(250*time.Millisecond))
+	n := tieredtest.Nodes(t, 1, r, tieredtest.WithStore(quick(), tiered.WithPrefix(prefix(t)), tiered.WithL2Timeout(time.Minute)))[0]
+	s := n.Store
 	c := cache[string](t, s, "n", tiered.WithDefaults(tiered.Async()))
 	must(t, c.Set(t.Context(), "deleted", "old"))
 	must(t, c.Set(t.Context(), "set", "old"))
 	delivered(t, s)
-	r.Kill()
+	hold := n.Net.HoldCommand(scriptOn("plug"))
+	must(t, c.Set(t.Context(), "plug", "v"))
+	hold.Await(t)
 	must(t, c.Delete(t.Context(), "deleted"))
 	must(t, c.Set(t.Context(), "set", "new"))
+	if n := s.Posted(); n != 3 {
+		t.Fatalf("%d are queued", n)
+	}
+	r.Kill()
 	wantErr(t, c, "deleted", tiered.ErrMiss)
 	want(t, c, "set", "new")
+	hold.Drop()
 	delivered(t, s)
 	wantErr(t, c, "deleted", tiered.ErrMiss)
 	want(t, c, "set", "new")
-	if s.Health().Recovery != 2 {
+	if s.Health().Recovery != 3 {
 		t.Errorf("health %+v", s.Health())
 	}
 	r.Restart(t)
