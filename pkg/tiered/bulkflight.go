@@ -503,7 +503,9 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 			if !inL2 {
 				s.token = c.s.tick()
 			}
-			c.keep(s.hash, s.f, c.record(s.f.it, s.p, s.token, inL2), &b.o)
+			r := c.record(s.f.it, s.p, s.token, inL2)
+			r.alone = inL2 && !s.f.filled
+			c.keep(s.hash, s.f, r, &b.o)
 		}
 		b.land(s, s.f.it, s.f.err)
 	}

@@ -64,7 +64,9 @@ func (c *Cache[K, V]) claim(r *record) bool {
 // is at it or has done it.
 func (c *Cache[K, V]) reload(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, version uint64, load Loader[K, V]) (*item[K, V], error) {
 	f.early = true
-	f.prior, _ = c.servedBy(c.inL1(h), key)
+	if r := c.inL1(h); c.serves(r, key) {
+		f.prior = r
+	}
 	if o.failSafe > 0 && !o.skipL1 {
 		f.stale.Store(c.remembered(h, key, o)) // for those who join
 	}

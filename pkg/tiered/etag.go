@@ -3,6 +3,7 @@ package tiered
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -33,6 +34,9 @@ func (l *Load[V]) SetETag(etag string) {
 // so not if something was written meanwhile. If there is nothing stale the
 // error is [ErrNoStale]: the loader has asked the source conditionally without
 // having had a condition.
+//
+// Where Redis has that value under the same tags and ETag, it is told the new
+// TTL alone, and the value is neither encoded nor sent.
 func (l *Load[V]) NotModified() (V, error) {
 	if !l.hasStale {
 		var zero V
@@ -48,10 +52,10 @@ func (l *Load[V]) NotModified() (V, error) {
 // produce calls the loader and makes an item of what it returns.
 func (c *Cache[K, V]) produce(ctx context.Context, f *flight[K, V], key K, o *entryConfig, p *placement, load Loader[K, V]) (*item[K, V], *Load[V], error) {
 	l := &Load[V]{opts: *o}
-	prior := f.prior
-	if r := f.stale.Load(); prior == nil && r != nil {
-		prior = c.itemOf(r)
+	if f.prior == nil {
+		f.prior = f.stale.Load()
 	}
+	prior := c.itemOf(f.prior)
 	if prior != nil && !prior.missing() {
 		l.stale, _ = c.open(prior)
 		l.hasStale, l.oldETag = true, prior.etag()
@@ -64,6 +68,11 @@ func (c *Cache[K, V]) produce(ctx context.Context, f *flight[K, V], key K, o *en
 		it.value = prior.value // not the copy that the loader was given
 	}
 	p.etag = it.etag()
+	if err == nil || errors.Is(err, ErrNotFound) {
+		if bad := l.invalid(); bad != nil {
+			return nil, l, fmt.Errorf("load %s: by its loader's Set: %w", c.name, bad)
+		}
+	}
 	return it, l, err
 }
 

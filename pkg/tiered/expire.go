@@ -127,6 +127,7 @@ func (c *Cache[K, V]) expireHere(h uint64, key K, o *entryConfig, ttl time.Durat
 	}
 	p.expire(c.s, o, ttl, time.Duration(r.hard()-r.soft))
 	kept := c.record(it, &p, version, inL2)
+	kept.alone = r.alone
 	c.s.l1.put(h, kept)
 	c.verify(h, kept)
 	return true

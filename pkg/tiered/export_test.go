@@ -87,6 +87,15 @@ func (c *Cache[K, V]) RefreshAfter(key K) time.Duration {
 	return time.Duration(c.s.l1.get(c.hash(key)).refresh.Load() - c.s.time.nanos())
 }
 
+// Due has the next hit renew the key, and reports whether it could.
+func (c *Cache[K, V]) Due(key K) bool {
+	r := c.s.l1.get(c.hash(key))
+	if r != nil {
+		r.refresh.Store(0)
+	}
+	return r != nil
+}
+
 // Flights is how many loads and reads are under way.
 func (s *Store) Flights() (n int) {
 	s.mu.RLock()

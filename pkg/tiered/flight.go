@@ -43,7 +43,7 @@ type flight[K Key, V any] struct {
 	onward  bool        // stripe's lock: goes on without waiters, until reaper
 	urgent  bool        // stripe's lock: see hurry
 	left    atomic.Bool // its group
-	prior   *item[K, V] // what a refresh replaces; flight's goroutine only
+	prior   *record     // what the load replaces; flight's goroutine only
 	reaper  *time.Timer // stripe's lock
 	group   *group      // of flights that a bulk call started together; else nil
 	urge    func()      // stripe's lock

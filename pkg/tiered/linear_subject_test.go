@@ -3,6 +3,7 @@ package tiered_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +58,14 @@ func (n tieredNode) Expire(ctx context.Context, key string, ttl time.Duration) e
 }
 
 func (n tieredNode) GetOrLoad(ctx context.Context, key string, load func(context.Context) (int, error)) (int, error) {
-	return n.c.GetOrLoad(ctx, key, func(ctx context.Context, _ string, _ *tiered.Load[int]) (int, error) { return load(ctx) })
+	return n.c.GetOrLoad(ctx, key, func(ctx context.Context, _ string, l *tiered.Load[int]) (int, error) {
+		v, err := load(ctx)
+		l.SetETag(strconv.Itoa(v))
+		if stale, ok := l.Stale(); ok && err == nil && stale == v {
+			return l.NotModified()
+		}
+		return v, err
+	})
 }
 
 func (n tieredNode) Update(ctx context.Context, key string, v int) (old int, err error) {

@@ -30,13 +30,21 @@ type Load[V any] struct {
 }
 
 // Set changes the entry's options by what the loader has learnt, such as a TTL
-// that the source gives; a TTL of zero means that the value is not stored.
-// Tags and the Skip options cannot be changed: they
-// have taken effect before the load began.
+// that the source gives; one of zero or less means that the value is not stored,
+// and that what it replaces is not served again. Tags, [DistributedLease] and the
+// Skip options cannot be changed: they have taken effect before the load began.
+// An option that no call may have, such as a jitter above 1, fails the load.
 func (l *Load[V]) Set(opts ...EntryOption) {
 	o := l.opts.with(opts)
 	o.tags, o.skipL1, o.skipL2, o.lease = l.opts.tags, l.opts.skipL1, l.opts.skipL2, l.opts.lease
 	l.opts = o
+}
+
+// invalid is what is wrong with the options: a TTL that has passed is not.
+func (l *Load[V]) invalid() error {
+	o := l.opts
+	o.ttl = max(o.ttl, time.Millisecond)
+	return o.validate()
 }
 
 // GetOrLoad returns the value of key from memory, from Redis, or from the
@@ -143,23 +151,36 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 	}
 	p.expire(c.s, &l.opts, l.opts.effectiveTTL(it.missing()), grace)
 	if f.lease != 0 && p.known {
-		if raw, eerr := c.encode(it); eerr == nil {
-			entry := c.entry(skey, raw, it.missing(), &p, token)
-			stored, ferr := c.s.l2.fill(ctx, c.name, skey, token, entry, p.ttl+p.grace)
-			if ferr == nil {
-				f.lease = 0
-				f.unsure, f.filled = !stored || c.s.deaf(), stored
-				if !stored {
-					c.m.fenced.Add(1)
-					return it, err
-				}
+		if stored, ferr := c.fill(ctx, f, skey, it, l, &p); ferr == nil {
+			f.lease = 0
+			f.unsure, f.filled = !stored || c.s.deaf(), stored
+			if !stored {
+				c.m.fenced.Add(1)
+				return it, err
 			}
-		} else {
-			c.s.log.WarnContext(ctx, "cannot store in redis", slog.String("namespace", c.name), slog.Any("error", eerr))
 		}
 	}
-	c.keep(h, f, c.record(it, &p, token, inL2), o)
+	r := c.record(it, &p, token, inL2)
+	r.alone = inL2 && !f.filled
+	c.keep(h, f, r, o)
 	return it, err
+}
+
+// fill stores what was loaded under the flight's lease. It reports whether it
+// was stored, which it is not if something was written since the load began.
+func (c *Cache[K, V]) fill(ctx context.Context, f *flight[K, V], skey string, it *item[K, V], l *Load[V], p *placement) (stored bool, err error) {
+	if c.isThere(f, l, p) {
+		version, lost, err := c.s.l2.extend(ctx, c.name, skey, f.lease, f.prior.version, p, false)
+		if err != nil || !lost {
+			return version != 0, err
+		}
+	}
+	raw, err := c.encode(it)
+	if err != nil {
+		c.s.log.WarnContext(ctx, "cannot store in redis", slog.String("namespace", c.name), slog.Any("error", err))
+		return false, err
+	}
+	return c.s.l2.fill(ctx, c.name, skey, f.lease, c.entry(skey, raw, it.missing(), p, f.lease), p.ttl+p.grace)
 }
 
 // lease asks for the right to store. Who does not get it waits for the other's

@@ -135,30 +135,6 @@ func TestALoadersErrorIsNotCached(t *testing.T) {
 	})
 }
 
-func TestALoaderCanSetItsTTL(t *testing.T) {
-	c := cache[int](t, node(t, shared), "n")
-	n := 0
-	for range 2 {
-		_, err := c.GetOrLoad(t.Context(), "k", func(_ ctx, _ string, l *tiered.Load[int]) (int, error) {
-			n++
-			l.Set(tiered.TTL(0)) // do not store
-			return n, nil
-		})
-		must(t, err)
-	}
-	if n != 2 {
-		t.Errorf("loaded %d times, want twice", n)
-	}
-	_, err := c.GetOrLoad(t.Context(), "k", func(_ ctx, _ string, l *tiered.Load[int]) (int, error) {
-		l.Set(tiered.TTL(time.Hour))
-		return 3, nil
-	}, tiered.TTL(time.Minute))
-	must(t, err)
-	if ttl := shared.Client(t).TTL(t.Context(), prefix(t)+":{n:k}").Val(); ttl < 50*time.Minute {
-		t.Errorf("TTL %v, want an hour", ttl)
-	}
-}
-
 // during starts a load on c, runs write while the loader is at work, lets the
 // loader return old, and returns when the load has ended.
 func during(t *testing.T, c *tiered.Cache[string, string], key string, write func(), opts ...tiered.EntryOption) {

@@ -99,6 +99,7 @@ type record struct {
 	others  *[]tagRef     // nil if it has no tags but the namespace's
 	heat    atomic.Uint32 // see touch
 	inL2    bool          // Redis had this version, so that it can be asked about it
+	alone   bool          // but perhaps with what another has loaded at the same time
 	expires int64         // nanos of the store's clock
 	version uint64
 	soft    int64                    // nanos at which its TTL ends: at or after expires

@@ -91,8 +91,8 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 	defer c.unmark(h, key, m)
 	skey := keyString(key)
 	here := c.s.l2 == nil || o.skipL2
-	if it, _ := c.servedBy(c.inL1(h), key); it != nil && !it.missing() {
-		f.prior = it
+	if r := c.inL1(h); c.serves(r, key) {
+		f.prior = r
 	}
 	if !here {
 		if err := c.sent(ctx, skey); err != nil {
@@ -105,10 +105,7 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		}
 		f.lease = token
 		if err == nil {
-			f.prior = nil
-			if _, r, _ := c.decode(ctx, c.s.l2.dataKey(c.name, skey), skey, key, data, o, q); r != nil {
-				f.prior = c.itemOf(r)
-			}
+			_, f.prior, _ = c.decode(ctx, c.s.l2.dataKey(c.name, skey), skey, key, data, o, q)
 		}
 	}
 	p := c.place(ctx, o, o.ttl)
@@ -136,11 +133,17 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 	}
 	version, failed := uint64(0), ErrUnavailable
 	if f.lease != 0 && p.known {
-		raw, eerr := c.encode(it)
-		if eerr != nil {
-			return it, errors.Join(err, eerr)
+		lost := true
+		if c.isThere(f, l, &p) {
+			version, lost, failed = c.s.l2.extend(ctx, c.name, skey, f.lease, f.prior.version, &p, true)
 		}
-		version, failed = c.s.l2.setHeld(ctx, c.name, skey, f.lease, c.entry(skey, raw, it.missing(), &p, 1), p.ttl+p.grace)
+		if lost {
+			raw, eerr := c.encode(it)
+			if eerr != nil {
+				return it, errors.Join(err, eerr)
+			}
+			version, failed = c.s.l2.setHeld(ctx, c.name, skey, f.lease, c.entry(skey, raw, it.missing(), &p, 1), p.ttl+p.grace)
+		}
 		if failed == nil {
 			f.lease = 0
 		}
@@ -157,6 +160,12 @@ func (c *Cache[K, V]) refresh(ctx context.Context, h uint64, f *flight[K, V], ke
 		return it, errors.Join(err, serr)
 	}
 	return it, err
+}
+
+// serves reports whether a record is the key's, and has a value that is served.
+func (c *Cache[K, V]) serves(r *record, key K) bool {
+	it, _ := c.servedBy(r, key)
+	return it != nil && !it.missing()
 }
 
 // inL1 is the key's record in memory, whatever it is; nil if there is none.

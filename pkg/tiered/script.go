@@ -39,6 +39,8 @@ var (
 	luaHold string
 	//go:embed lua/sethold.lua
 	luaSetHeld string
+	//go:embed lua/extend.lua
+	luaExtend string
 
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
 	scriptFill       = redis.NewScript(luaEntry + luaFill)
@@ -53,6 +55,7 @@ var (
 	scriptExpire     = redis.NewScript(luaEntry + luaExpire)
 	scriptHold       = redis.NewScript(luaEntry + luaHold)
 	scriptSetHeld    = redis.NewScript(luaEntry + luaSetHeld)
+	scriptExtend     = redis.NewScript(luaEntry + luaExtend)
 )
 
 // call is one run of a script in a pipeline.

@@ -55,9 +55,12 @@ local function store(key, entry, v, now, ttl)
   redis.call('SET', key, stamped(entry, v, now, ttl), 'PX', ttl)
 end
 
--- Gives what is stored another version and life, and leaves its value alone.
-local function patch(key, v, now, ttl, grace)
-  local soft = now + ttl * 1000
-  redis.call('SETRANGE', key, 8, struct.pack('>I8I8I8', v, soft, soft + math.floor(grace * 1000)))
+-- Gives what is stored another version and life, and if there is one another
+-- cost of its load, and leaves its value alone.
+local function patch(key, v, now, ttl, grace, cost)
+  local soft = now + math.floor(ttl * 1000)
+  local head = struct.pack('>I8I8I8', v, soft, soft + math.floor(grace * 1000))
+  if cost then head = head .. struct.pack('>I4', cost) end
+  redis.call('SETRANGE', key, 8, head)
   redis.call('PEXPIRE', key, text(math.ceil(ttl + grace)))
 end
