@@ -21,6 +21,7 @@ for module in pkg/tiered/bench services/realtime/bench; do
 done
 say tools
 (cd tools && GOWORK=off "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
+(cd tools/rules && GOWORK=off "$golangci" run --config "$root/.golangci.yml" ./...) || code=1
 say web
 web_ready
 (cd web && npm run --silent typecheck) || code=1

@@ -34,12 +34,13 @@ step() { # NAME COMMAND…
 # Every module builds by itself, as it does for who imports it. The benchmarks
 # run once, without a look at their times.
 modules() {
-  tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest pkg/tiered/bench services services/realtime/bench tests/e2e tools; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done
+  tally -name modules run bash -c 'for m in pkg/tiered pkg/tiered/metricstest pkg/tiered/bench services services/realtime/bench tests/e2e tools tools/rules; do (cd $m && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit; done
     (cd pkg/tiered/bench && GOWORK=off go test -run "^$" -bench . -benchtime 1x ./...) &&
     (cd services/realtime/bench && GOWORK=off go test -count=1 -timeout 5m ./...)'
 }
 
-charts() { (cd tools && GOWORK=off go test -json ./...) | tally -name charts go; }
+# Also that Prometheus takes the chart's alerts and fires them when it should.
+charts() { (cd tools && GOWORK=off go test -json ./... && cd rules && GOWORK=off go test -json ./...) | tally -name charts go; }
 
 # The packages that need more than a minute run among the others; -p is the
 # number of processors. The processes have a step of their own, as they keep
