@@ -42,7 +42,8 @@ type deployment struct {
 	wg       sync.WaitGroup
 
 	mu       sync.Mutex
-	moved    []time.Time // when a phone was connected anew
+	came     []time.Time // when a phone came to connect anew
+	moved    []time.Time // and when it followed its channel there
 	failures []error
 }
 
@@ -71,7 +72,7 @@ func deploy(ctx context.Context, r *run) error {
 		return err
 	}
 	r.table(fmt.Sprintf("A rolling restart of three nodes under %d connections, drain window %v", r.Phones, r.Window), "",
-		"connections moved", "all back after, s", "fewest of a tenth of the window, % of the mean", "most", "exit of the node")
+		"connections moved", "all back after, s", "fewest that came in a tenth of the window, % of the mean", "most", "exit of the node")
 	for i := range 3 {
 		if err := d.replace(ctx, r, i); err != nil {
 			return err
@@ -162,6 +163,7 @@ func (p *phone) move(old *client, after time.Duration) {
 	p.mu.Lock()
 	since := p.since
 	p.mu.Unlock()
+	came := time.Now()
 	for try := range 5 {
 		fresh, err := p.d.crowd.connect(p.d.ctx, old.id, p.wish(since))
 		if err == nil {
@@ -169,7 +171,7 @@ func (p *phone) move(old *client, after time.Duration) {
 			p.current = fresh
 			p.mu.Unlock()
 			p.d.mu.Lock()
-			p.d.moved = append(p.d.moved, time.Now())
+			p.d.came, p.d.moved = append(p.d.came, came), append(p.d.moved, time.Now())
 			p.d.mu.Unlock()
 			_ = old.nc.Close()
 			return
@@ -204,7 +206,7 @@ func (d *deployment) replace(ctx context.Context, r *run, i int) error {
 		return err
 	}
 	d.mu.Lock()
-	d.moved = nil
+	d.came, d.moved = nil, nil
 	d.mu.Unlock()
 	began := time.Now()
 	exit := "0"
@@ -223,10 +225,9 @@ func (d *deployment) replace(ctx context.Context, r *run, i int) error {
 	}
 	var counts [arrivalSlices]float64
 	last := time.Duration(0)
-	for _, t := range d.moved {
-		at := t.Sub(began)
-		last = max(last, at)
-		counts[min(arrivalSlices-1, int(at*arrivalSlices/r.Window))]++
+	for i, t := range d.came {
+		last = max(last, d.moved[i].Sub(began))
+		counts[min(arrivalSlices-1, int(t.Sub(began)*arrivalSlices/r.Window))]++
 	}
 	mean := float64(n) / arrivalSlices
 	r.row(fmt.Sprintf("node %d", i+1), had, fmt.Sprintf("%.1f", last.Seconds()),
