@@ -154,13 +154,15 @@ func (c *call) outcome(err error) error {
 // fly reads Redis, and obtains what Redis does not have.
 func (b *bulk[K, V]) fly(ctx context.Context, p *part[K, V]) {
 	c := b.c
-	if b.o.failSafe > 0 && !b.o.skipL1 {
-		for _, s := range p.seats {
+	for _, s := range p.seats {
+		if it := c.arrived(s.hash, s.key, &b.o); it != nil {
+			b.land(s, it, nil)
+		} else if b.o.failSafe > 0 && !b.o.skipL1 {
 			s.f.stale.Store(c.remembered(s.hash, s.key, &b.o))
 		}
 	}
 	if c.s.l2 != nil && !b.o.skipL2 {
-		for batch := range slices.Chunk(p.seats, bulkSize) {
+		for batch := range slices.Chunk(remaining(p.seats), bulkSize) {
 			b.read(ctx, batch)
 		}
 		if err := ctx.Err(); err != nil {

@@ -169,8 +169,7 @@ func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, 
 	n := c.reads.mine()
 	r := l.get(h)
 	if it, due := c.servedBy(r, key); it != nil {
-		// While Redis is away nobody can be asked, and the L1 TTL is the bound.
-		if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
+		if c.believed(r) {
 			l.touch(h, r, n.hits.Add(1))
 			return it, due
 		}
@@ -179,6 +178,26 @@ func (c *Cache[K, V]) look(h uint64, key K, opts []EntryOption) (fresh *item[K, 
 	n.misses.Add(1)
 	l.count(h)
 	return nil, special
+}
+
+// believed reports whether a record may be served without asking Redis. While
+// Redis is away nobody can be asked, and the L1 TTL is the bound.
+func (c *Cache[K, V]) believed(r *record) bool {
+	return r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available()
+}
+
+// arrived is what another flight has brought for a load that is about to begin:
+// its caller may have looked before that flight landed, and boarded after it.
+func (c *Cache[K, V]) arrived(h uint64, key K, o *entryConfig) *item[K, V] {
+	if c.s.l1 == nil || o.skipL1 {
+		return nil
+	}
+	r := c.s.l1.get(h)
+	it, _ := c.servedBy(r, key)
+	if it == nil || !c.believed(r) {
+		return nil
+	}
+	return it
 }
 
 // servedBy is the item of a record that is the key's and of now, with the

@@ -1,6 +1,7 @@
 package tiered
 
 import (
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"maps"
@@ -169,3 +170,22 @@ func (x Ear) Hear(addr string) bool { return x.e.hear(addr) }
 
 // Left is how long it is until the silence is too long, and whose that is.
 func (x Ear) Left() (time.Duration, error) { return time.Until(x.e.due), x.e.silence() }
+
+// Board goes on with a GetOrLoad that has looked into memory and found nothing.
+func (c *Cache[K, V]) Board(ctx context.Context, key K, load Loader[K, V]) (V, error) {
+	return c.join(ctx, c.hash(key), key, &c.defaults, nil, load)
+}
+
+// BoardMany does so with a GetOrLoadMany.
+func (c *Cache[K, V]) BoardMany(ctx context.Context, keys []K, load BulkLoader[K, V]) (map[K]V, error) {
+	found, failed := make(map[K]V), make(map[K]error)
+	ask := make([]seat[K, V], len(keys))
+	for i, key := range keys {
+		ask[i] = seat[K, V]{key: key, hash: c.hash(key)}
+	}
+	c.loadMany(ctx, time.Now(), ask, load, &c.defaults, found, failed, true)
+	if len(failed) > 0 {
+		return found, &BulkError[K]{Op: "board many", Asked: len(keys), Failed: failed}
+	}
+	return found, nil
+}

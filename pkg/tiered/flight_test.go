@@ -1,6 +1,7 @@
 package tiered_test
 
 import (
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,6 +68,39 @@ func TestALoadFromAnOutageIsNotJoinedAfterIt(t *testing.T) {
 			over()
 			if n := loads.Load(); n > 1 && name == "that began before the load" {
 				t.Errorf("%d callers began %d more loads, want that they share one", callers, n)
+			}
+		})
+	}
+}
+
+// Who looked before a load landed, and comes for his own after it, is given what
+// that one has brought, and a value that was invalidated since is loaded.
+func TestALoadThatComesTooLateTakesWhatIsThere(t *testing.T) {
+	for name, s := range map[string]*tiered.Store{"without redis": open(t), "with redis": node(t, shared)} {
+		t.Run(name, func(t *testing.T) {
+			c := cache[string](t, s, "n")
+			must(t, c.Set(t.Context(), "k", "there"))
+			must(t, c.Set(t.Context(), "l", "there"))
+			if v, err := c.Board(t.Context(), "k", value("loaded")); v != "there" || err != nil {
+				t.Errorf("one that came late got %q, %v", v, err)
+			}
+			bulk := func(_ ctx, keys []string) (map[string]string, error) {
+				found := map[string]string{}
+				for _, k := range keys {
+					found[k] = "loaded"
+				}
+				return found, nil
+			}
+			many, err := c.BoardMany(t.Context(), []string{"k", "l", "m"}, bulk)
+			if want := map[string]string{"k": "there", "l": "there", "m": "loaded"}; !maps.Equal(many, want) || err != nil {
+				t.Errorf("many got %v, %v, want %v", many, err, want)
+			}
+			if n := s.Stats().L2Hits; n > 0 {
+				t.Errorf("redis was read %d times for what memory has", n)
+			}
+			must(t, c.Delete(t.Context(), "k"))
+			if v, err := c.Board(t.Context(), "k", value("loaded")); v != "loaded" || err != nil {
+				t.Errorf("after the delete one got %q, %v", v, err)
 			}
 		})
 	}

@@ -77,6 +77,9 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 // load reads Redis, and if it has nothing, takes the right to store, calls the
 // loader, and stores what it returns unless something was written meanwhile.
 func (c *Cache[K, V]) load(ctx context.Context, h uint64, f *flight[K, V], key K, o *entryConfig, suspect *record, loader Loader[K, V]) (*item[K, V], error) {
+	if it := c.arrived(h, key, o); it != nil {
+		return it, nil
+	}
 	var token uint64 // the version of what is about to be loaded
 	skey := ""
 	if o.failSafe > 0 && !o.skipL1 {

@@ -151,12 +151,12 @@ func TestTrackingOwnWritesCostNoHitAQuestion(t *testing.T) {
 	}
 	st := s.Stats()
 	// A report that comes later than the check makes one hit ask: on a busy
-	// machine some do.
-	if st.Revalidated > keys/10 || st.L2Hits > 0 || st.Loads != keys {
+	// machine some do. If the own ones were not told apart, all would.
+	if st.Revalidated > keys/2 || st.L2Hits > 0 || st.Loads != keys {
 		t.Errorf("%d hits asked, %d read again, %d loads of %d keys", st.Revalidated, st.L2Hits, st.Loads, keys)
 	}
 	// Each script reads a header, too: getlease none, fill none.
-	if n := reads(); n > keys+keys/10+1 {
+	if n := reads(); n > keys+keys/2+1 {
 		t.Errorf("%d headers were read for %d writes", n, keys)
 	}
 }
