@@ -194,8 +194,9 @@ func FuzzGet(f *testing.F) {
 		if got, ok := many["k"]; err != nil || ok && got != target.value && !sealed {
 			t.Errorf("get many: %v, %v", many, err)
 		}
-		if v, err = target.c.GetOrLoad(t.Context(), "k", value("loaded")); err != nil && !(sealed && errors.Is(err, tiered.ErrNotFound)) ||
-			v != "loaded" && v != target.value && !sealed {
+		v, err = target.c.GetOrLoad(t.Context(), "k", value("loaded"))
+		negative := sealed && errors.Is(err, tiered.ErrNotFound)
+		if err != nil && !negative || v != "loaded" && v != target.value && !sealed {
 			t.Errorf("load: %q, %v", v, err)
 		}
 		put()

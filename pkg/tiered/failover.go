@@ -137,7 +137,7 @@ func (s *Store) watch(ctx context.Context, all masterClients) {
 			if s.plane == Off {
 				what = "failovers are not noticed" // there is no connection to lose
 			}
-			s.log.WarnContext(ctx, "the redis user may not run INFO: "+what, slog.Any("error", err))
+			s.log.WarnContext(ctx, "the redis user may not run INFO", slog.String("effect", what), slog.Any("error", err))
 		}
 		if e := s.epoch.Load(); e != m.epoch {
 			known := m.epoch != 0

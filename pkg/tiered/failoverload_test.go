@@ -135,8 +135,8 @@ func TestAFailoverUnderLoadIsRepairedWithinItsBound(t *testing.T) {
 			t.Errorf("node %d serves %d that were overwritten", i, n)
 		}
 	}
-	took, batches := last.Sub(reached), time.Duration(acknowledged/256+1)
-	bound := time.Second + batches*40*time.Millisecond
+	took, batches := last.Sub(reached), acknowledged/256+1
+	bound := time.Second + time.Duration(batches)*40*time.Millisecond
 	t.Logf("%d acknowledgements remembered, %d writes lost; %v after the master's death another is reached; up to %d stale ones were read there for %v (bound %v); %d writes of the load, %d of them since the death",
 		acknowledged, lost, reached.Sub(died).Round(time.Millisecond), worst, took.Round(time.Millisecond), bound, writes.Load(), writes.Load()-before)
 	if worst == 0 {

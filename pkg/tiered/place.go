@@ -89,7 +89,7 @@ func (o *entryConfig) effectiveTTL(missing bool) time.Duration {
 		ttl = min(ttl, o.negative)
 	}
 	if o.jitter > 0 {
-		ttl -= time.Duration(rand.Float64() * o.jitter * float64(ttl)) //nolint:gosec // it spreads work, nobody gains by guessing it
+		ttl -= time.Duration(rand.Float64() * o.jitter * float64(ttl))
 	}
 	return max(ttl, time.Millisecond)
 }

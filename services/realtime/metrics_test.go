@@ -104,7 +104,7 @@ func TestEverythingIsMeasuredAndNobodyIsNamed(t *testing.T) {
 		}
 	}
 	for _, a := range attributes {
-		v := a.Value.Emit()
+		v := a.Value.String()
 		if slices.ContainsFunc([]string{"mira", "jonas", "harbor"}, func(id string) bool { return strings.Contains(v, id) }) {
 			t.Errorf("the attribute %s=%s names somebody", a.Key, v)
 		}

@@ -131,7 +131,7 @@ func sums(t testing.TB, reader sdkmetric.Reader) map[string]int64 {
 				for _, p := range sum.DataPoints {
 					name := m.Name
 					for _, a := range p.Attributes.ToSlice() {
-						name += " " + a.Value.Emit()
+						name += " " + a.Value.String()
 					}
 					got[name] += p.Value
 				}

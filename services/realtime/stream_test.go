@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -67,9 +69,7 @@ func (n *node) stream(web *httptest.Server, token, query, cursor string, header 
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	if token != "" {
 		req.Header.Set("Cookie", "crewbeat.sid="+token)
 	}
@@ -353,7 +353,7 @@ func TestRightsEndOnStreamsToo(t *testing.T) {
 		if s := last[len(last)-1]; !strings.Contains(string(s.raw(t)), "4505") {
 			t.Errorf("ended with %+v", s)
 		}
-		if _, err := e.next(); err != io.EOF {
+		if _, err := e.next(); !errors.Is(err, io.EOF) {
 			t.Error("something came after the end")
 		}
 	}

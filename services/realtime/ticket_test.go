@@ -3,6 +3,7 @@ package realtime_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -20,9 +21,7 @@ func (n *node) ticket(token string, header http.Header) (string, *http.Response)
 		n.t.Fatal(err)
 	}
 	req.Header.Set("Origin", n.http.URL)
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	if token != "" {
 		req.Header.Set("Cookie", "crewbeat.sid="+token)
 	}

@@ -99,6 +99,8 @@ func TestPrometheusSeesExactlyWhatIsDocumented(t *testing.T) {
 				values[series] = m.GetGauge().GetValue()
 			case dto.MetricType_HISTOGRAM:
 				values[series] = float64(m.GetHistogram().GetSampleCount())
+			default:
+				t.Errorf("%s is a %s, which nothing here makes", f.GetName(), f.GetType())
 			}
 		}
 		scraped[f.GetName()] = metric{

@@ -107,13 +107,13 @@ func (e *Engine) sendTo(ctx context.Context, s Sink) error {
 		}
 		serr := e.try(ctx, s, *n)
 		if ctx.Err() != nil {
-			return nil // it stays claimed for a minute, and is then tried again
+			return nil //nolint:nilerr // it stays claimed for a minute, and is then tried again
 		}
 		if err := e.settle(ctx, s, *n, attempts, serr); err != nil {
 			return err
 		}
 		if serr != nil {
-			return nil
+			return nil //nolint:nilerr // it is noted, and tried again when it is due
 		}
 	}
 	return nil
@@ -146,6 +146,7 @@ func (e *Engine) take(ctx context.Context, sink string) (*Notice, int, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("take a notice: %w", err)
 	}
+	defer func() { _ = rows.Close() }() // after an error; twice is no error
 	found := rows.Next()
 	if found {
 		err = rows.Scan(&n.ID, &alert, &n.Kind, &attempts, &made)

@@ -34,7 +34,7 @@ func (s logSink) Send(ctx context.Context, n Notice) error {
 	case n.Alert.Severity == Critical:
 		level = slog.LevelError
 	}
-	s.log.Log(ctx, level, n.Title(), slog.String("alert", n.Alert.Name), slog.String("state", string(n.Kind)),
+	s.log.Log(ctx, level, n.Title(), slog.String("alert", n.Alert.Name), slog.String("state", string(n.Kind)), //nolint:sloglint // what an operator reads first
 		slog.String("severity", string(n.Alert.Severity)), slog.String("subject", n.Alert.Subject), slog.String("advice", n.Alert.Advice), slog.String("runbook", n.Alert.Runbook))
 	return nil
 }
@@ -109,8 +109,7 @@ func sign(secret, id, at string, body []byte) string {
 // withoutAddress is an error of an HTTP client less the URL in it: the path of
 // a webhook is as good as a password.
 func withoutAddress(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

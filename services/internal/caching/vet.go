@@ -22,7 +22,7 @@ func walk(t reflect.Type, path string, seen map[reflect.Type]bool) error {
 		return nil
 	}
 	seen[t] = true
-	switch t.Kind() {
+	switch t.Kind() { //nolint:exhaustive // whatever has no parts is as it says
 	case reflect.Pointer, reflect.Slice, reflect.Array:
 		return walk(t.Elem(), path, seen)
 	case reflect.Map:

@@ -24,8 +24,8 @@ func (db *DB) Backup(ctx context.Context, path string) error {
 		return fmt.Errorf("back up database: %s exists already: name a file that does not", path)
 	}
 	draft := path + ".part"
-	_ = os.Remove(draft) // of a backup that did not end
-	defer os.Remove(draft)
+	_ = os.Remove(draft)                    // of a backup that did not end
+	defer func() { _ = os.Remove(draft) }() // if it has not become the copy
 	// SQLite makes the file as the umask says; it is for its owner only.
 	f, err := os.OpenFile(draft, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -55,7 +55,7 @@ func intact(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }() // it was only read
 	var said string
 	if err := d.QueryRowContext(ctx, `PRAGMA integrity_check(1)`).Scan(&said); err != nil {
 		return err

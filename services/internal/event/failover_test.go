@@ -213,7 +213,7 @@ func (f *failover) demote(old, master *tieredtest.Redis) {
 	o := master.Options()
 	host, port := "127.0.0.1", o.Addr[len("127.0.0.1:"):]
 	c := old.Client(t)
-	untilLong(t, "the old master follows the new one", func() bool { return c.SlaveOf(t.Context(), host, port).Err() == nil })
+	untilLong(t, "the old master follows the new one", func() bool { return c.ReplicaOf(t.Context(), host, port).Err() == nil })
 	f.s.AllowReplication(t)
 	untilLong(t, "the old master has the new one's data", func() bool {
 		return info(t, c, "replication")["master_link_status"] == "up" && f.s.Master(t) == master

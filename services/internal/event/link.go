@@ -88,7 +88,7 @@ func (l *link) run(ctx context.Context) {
 		err := l.session(ctx, func() {
 			retry.reset()
 			if l.setUp(true) && silent {
-				b.o.Log.Info("event broker is back")
+				b.o.Log.InfoContext(ctx, "event broker is back")
 			}
 			silent = false
 		})
@@ -99,7 +99,7 @@ func (l *link) run(ctx context.Context) {
 		signal(b.moved)
 		b.metrics.ended(ctx, err)
 		if !silent {
-			b.o.Log.Warn("event broker lost, reconnecting", slog.Any("error", err))
+			b.o.Log.WarnContext(ctx, "event broker lost, reconnecting", slog.Any("error", err))
 			silent = true
 		}
 		if !retry.wait(ctx) {

@@ -81,7 +81,7 @@ func (m *metrics) drop(ctx context.Context, cause string) {
 // heard measures how long a message was on its way; an id begins with the
 // time of its publication, as its publisher saw it.
 func (m *metrics) heard(ctx context.Context, id ID, now time.Time) {
-	m.lag.Record(ctx, max(0, float64(now.UnixMilli()-int64(id.Ms))/1e3)) //nolint:gosec // milliseconds of this age fit
+	m.lag.Record(ctx, max(0, float64(now.UnixMilli()-int64(id.Ms))/1e3))
 }
 
 func (m *metrics) reset(ctx context.Context, reason string) {

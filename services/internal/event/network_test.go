@@ -72,11 +72,11 @@ func TestASubscriberOfAnOldMasterMovesToTheNewOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	replica := master.Client(t)
-	if err := replica.SlaveOf(t.Context(), host, port).Err(); err != nil {
+	if err := replica.ReplicaOf(t.Context(), host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
 	untilLong(t, "the replica has the data", func() bool { return info(t, replica, "replication")["master_link_status"] == "up" })
-	if err := replica.SlaveOf(t.Context(), "NO", "ONE").Err(); err != nil {
+	if err := replica.ReplicaOf(t.Context(), "NO", "ONE").Err(); err != nil {
 		t.Fatal(err)
 	}
 	to.Store(master)

@@ -83,7 +83,7 @@ func (c Cause) Hint() string {
 		return "the name after ?master= in REDIS_URL, and the Sentinels"
 	case CauseClusterDown:
 		return "CLUSTER INFO on the server"
-	case CauseWrongValue, CauseUnknown, causeNotLookedYet: // nothing more precise
+	case CauseWrongValue, CauseUnknown, causeNotLookedYet, causeBehind, causeFailed: // nothing more precise
 	}
 	return "the address and the log of the server"
 }

@@ -85,7 +85,7 @@ func (c *Conn) happen(ctx context.Context, e Event, more ...slog.Attr) {
 			attrs = append(attrs, slog.String("check", is.Cause.Hint()), slog.String("error", is.LastError))
 		}
 	}
-	c.log.LogAttrs(ctx, level, says, attrs...)
+	c.log.LogAttrs(ctx, level, says, attrs...) //nolint:sloglint // one of those in words
 	for _, f := range listeners {
 		f(e, is)
 	}

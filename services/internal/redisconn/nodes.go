@@ -98,7 +98,7 @@ func (c *Conn) noteNodes(ctx context.Context, nodes []ReportNode) {
 		if n.Status != healthy {
 			level = slog.LevelWarn
 		}
-		c.log.LogAttrs(ctx, level, "redis node is "+n.Status, slog.String("node", n.Name), slog.String("role", n.Role),
+		c.log.LogAttrs(ctx, level, "redis node has changed", slog.String("status", n.Status), slog.String("node", n.Name), slog.String("role", n.Role),
 			slog.String("addr", n.addr), slog.String("cause", n.Error))
 	}
 }

@@ -12,7 +12,6 @@ import (
 type balancer struct {
 	nodes atomic.Pointer[[]string]
 	next  atomic.Uint64
-	wg    sync.WaitGroup
 }
 
 func openBalancer(ctx context.Context, _ []string) (*duties, error) {

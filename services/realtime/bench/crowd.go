@@ -156,7 +156,7 @@ func (cl *client) say(v string) error {
 	if len(v) < 126 {
 		b = append(b, 0x80|byte(len(v)))
 	} else {
-		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(len(v))) //nolint:gosec // short
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(len(v)))
 	}
 	b = append(b, 0, 0, 0, 0) // a mask that changes nothing
 	_, err := cl.nc.Write(append(b, v...))
@@ -205,8 +205,8 @@ func (cl *client) take(b []byte) []byte {
 			if !ok {
 				return b
 			}
-			if i := bytes.Index(m, []byte("data: ")); i >= 0 {
-				cl.message(m[i+6:])
+			if _, data, ok := bytes.Cut(m, []byte("data: ")); ok {
+				cl.message(data)
 			}
 			b = rest
 		}
@@ -219,7 +219,7 @@ func (cl *client) take(b []byte) []byte {
 		case n == 126:
 			n, head = int(binary.BigEndian.Uint16(b[2:])), 4
 		case n == 127:
-			n, head = int(binary.BigEndian.Uint64(b[2:])), 10 //nolint:gosec // of a server of ours
+			n, head = int(binary.BigEndian.Uint64(b[2:])), 10
 		}
 		if len(b) < head+n {
 			return b

@@ -2,6 +2,7 @@ package profile
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -98,9 +99,7 @@ func (c *Command) report(now time.Time) CommandReport {
 		Name: c.name, Count: c.count, Failed: c.failed, Errors: map[string]int64{}, TotalMs: ms(c.total),
 		Last: summary(c.last[:min(c.timed, lastCommands)]), Minute: minute.window(), FiveMinutes: five.window(),
 	}
-	for kind, n := range c.errors {
-		rep.Errors[kind] = n
-	}
+	maps.Copy(rep.Errors, c.errors)
 	if c.timed > 0 {
 		rep.AverageMs = ms(c.total / time.Duration(c.timed))
 	}

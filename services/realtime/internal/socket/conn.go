@@ -126,7 +126,7 @@ func (c *conn) listen(woken bool) (code int, parked bool) {
 		if !c.said.take(now, c.s.c.PerSecond, c.s.c.PerSecond) {
 			return closeRateLimited, false
 		}
-		switch op {
+		switch op { //nolint:exhaustive // a pong has done what it is for, and the rest does not come here
 		case ws.OpPing:
 			c.tell(queued{raw: frame(0xA, payload)}, closeSlow)
 		case ws.OpText:

@@ -75,6 +75,8 @@ func byUs(input []byte) (h heard, code int) {
 			h.frames = append(h.frames, "pong "+string(b))
 		case socket.Close:
 			h.frames = append(h.frames, closed(b))
+		default:
+			h.frames = append(h.frames, fmt.Sprint("frame of kind ", op))
 		}
 	})
 	if code != 1000 {

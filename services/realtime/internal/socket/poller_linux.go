@@ -38,7 +38,7 @@ func (p *poller) arm(fd int, number uint64, again bool) error {
 	const once = 1 << 30 // EPOLLONESHOT, which package syscall lacks
 	e := syscall.EpollEvent{
 		Events: syscall.EPOLLIN | syscall.EPOLLRDHUP | once,
-		Fd:     int32(number), Pad: int32(number >> 32), //nolint:gosec // both halves of it
+		Fd:     int32(number), Pad: int32(number >> 32),
 	}
 	op := syscall.EPOLL_CTL_ADD
 	if again {
@@ -64,7 +64,7 @@ func (p *poller) run(ready func(number uint64)) {
 			return // closed
 		}
 		for _, e := range events[:max(n, 0)] {
-			ready(uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32) //nolint:gosec // as arm has split it
+			ready(uint64(uint32(e.Fd)) | uint64(uint32(e.Pad))<<32)
 		}
 	}
 }
