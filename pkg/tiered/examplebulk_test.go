@@ -67,17 +67,3 @@ func ExampleCache_DeleteMany() {
 	// <nil>
 	// map[2:Jon] <nil>
 }
-
-// While Redis is away, four loads at a time reach the source, and the others
-// take turns.
-func ExampleWithOutageLoads() {
-	ctx := context.Background()
-	store, err := tiered.Open(ctx, tiered.WithOutageLoads(4))
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer store.Close(ctx)
-	fmt.Println(store.Stats().Queue, "loads wait")
-	// Output: 0 loads wait
-}
