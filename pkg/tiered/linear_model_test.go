@@ -218,10 +218,20 @@ func (h *history) seenBy(node int, bound time.Duration, away bool) []porcupine.O
 
 // lossy is late for a Redis that may lose what it acknowledged: an Update, too,
 // may have found what was current up to bound before it began.
-func (h *history) lossy(bound time.Duration) []porcupine.Operation {
-	ops := h.late(bound)
+func (h *history) lossy(bound time.Duration) []porcupine.Operation { return loses(h.strict(), bound) }
+
+// lossyFor is the same as one node may see it, which has a memory and whose
+// Async writes Redis may not get, or lose.
+func (h *history) lossyFor(node int, bound time.Duration) []porcupine.Operation {
+	return loses(h.seenBy(node, bound, true), bound)
+}
+
+func loses(ops []porcupine.Operation, bound time.Duration) []porcupine.Operation {
 	for i, op := range ops {
 		o := op.Input.(step)
+		if o.deed == found {
+			ops[i].Call -= int64(bound)
+		}
 		if o.deed != updated {
 			continue
 		}
