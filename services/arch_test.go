@@ -39,6 +39,7 @@ var rules = []rule{
 		}},
 	{folder: "services/internal/civil"},
 	{folder: "services/internal/env"},
+	{folder: "services/internal/guides"},
 	{folder: "services/internal/serve"},
 	{folder: "services/internal/event", others: []string{goredis, otel, "github.com/oklog/ulid/v2"}},
 	{folder: "services/internal/redisconn", ours: []string{"services/internal/env"}, others: []string{goredis, otel}},

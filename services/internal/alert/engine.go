@@ -122,25 +122,27 @@ func (e *Engine) Run(ctx context.Context) (err error) {
 	defer measure.Stop()
 	send := time.NewTicker(sendEvery)
 	defer send.Stop()
-	silent := false // it is said once that nothing works
-	try := func(work func(context.Context) error) {
+	// What does not work is said once, until it has worked again: apart, since
+	// the one may work while the other does not.
+	try := func(what string, work func(context.Context) error, failing *bool) {
 		bounded, cancel := context.WithTimeout(ctx, Interval)
 		defer cancel()
 		err := work(bounded)
-		if err != nil && ctx.Err() == nil && !silent {
-			e.c.Log.ErrorContext(ctx, "alerts do not work", slog.Any("error", err))
+		if err != nil && ctx.Err() == nil && !*failing {
+			e.c.Log.ErrorContext(ctx, "alerts do not work", slog.String("step", what), slog.Any("error", err))
 		}
-		silent = err != nil
+		*failing = err != nil
 	}
+	var measuring, sending bool // have failed last
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-measure.C:
 			measure.Reset(Interval)
-			try(e.Measure)
+			try("measure", e.Measure, &measuring)
 		case <-send.C:
-			try(e.Send)
+			try("send", e.Send, &sending)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -387,4 +388,48 @@ func (*bell) Name() string { return "bell" }
 func (b *bell) Send(context.Context, alert.Notice) error {
 	b.once.Do(func() { close(b.rung) })
 	return nil
+}
+
+// A database that takes no readings, but has notices to send, made the log
+// repeat itself each minute.
+func TestWhatDoesNotWorkIsSaidOnceUntilItWorksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "sqlite:"+filepath.Join(t.TempDir(), "c.db"))
+		var log strings.Builder
+		e, err := alert.New(alert.Config{
+			DB: w.db, Node: "a", Signals: w.signals(), Sinks: []alert.Sink{&ear{name: "ear"}}, Now: w.clock, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rename := func(from, to string) {
+			if _, err := w.db.ExecContext(t.Context(), "ALTER TABLE "+from+" RENAME TO "+to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- e.Run(ctx) }()
+		said := func(what string, want int) {
+			t.Helper()
+			<-time.After(10 * time.Minute)
+			synctest.Wait()
+			if got := strings.Count(log.String(), what); got != want {
+				t.Errorf("%q is said %d times, want %d:\n%s", what, got, want, log.String())
+			}
+		}
+		said("alerts do not work", 0)
+		rename("alert_readings", "gone")
+		said("step=measure", 1)
+		rename("gone", "alert_readings")
+		said("alerts do not work", 1)
+		rename("alert_notices", "gone")
+		said("step=send", 1)
+		rename("alert_readings", "gone_too")
+		said("step=measure", 2)
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -2,6 +2,9 @@ package ratelimit_test
 
 import (
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,5 +124,88 @@ func TestAFailoverBySentinelLetsNobodyIn(t *testing.T) {
 	awaitShared(t, l, "yet another")
 	if l.Take(t.Context(), "ann").Allowed {
 		t.Error("admitted afterwards")
+	}
+}
+
+// While a slot moves, its keys are counted by the old master, the new one, or
+// both, by ASK and MOVED: never by this node, and never anew.
+func TestAMovedSlotCountsOn(t *testing.T) {
+	cluster := tieredtest.StartCluster(t, 3, 0)
+	limits, err := ratelimit.New(ratelimit.Options{Client: cluster.Client(t), Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 200
+	for _, tt := range []struct {
+		algorithm ratelimit.Algorithm
+		lease     int
+		before    int // calls before the slot moves
+	}{
+		{ratelimit.Fixed, 0, 50}, {ratelimit.Fixed, 0, 0}, {ratelimit.Sliding, 0, 50}, {ratelimit.Sliding, 0, 0},
+		{ratelimit.GCRA, 0, 50}, {ratelimit.GCRA, 0, 0}, {ratelimit.Fixed, 8, 50}, {ratelimit.GCRA, 8, 50},
+	} {
+		t.Run(fmt.Sprintf("%s/lease %d/%d before", tt.algorithm, tt.lease, tt.before), func(t *testing.T) {
+			p := policy(tt.algorithm, limit, 300*24*time.Hour) // GCRA gives none back meanwhile
+			p.Lease = tt.lease
+			l, err := limits.Limiter(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			who := t.Name()
+			var calls, admitted, alone atomic.Int64
+			take := func() {
+				d := l.Take(t.Context(), who)
+				calls.Add(1)
+				if d.Allowed {
+					admitted.Add(1)
+				}
+				if !d.Shared {
+					alone.Add(1)
+				}
+			}
+			for range tt.before {
+				take()
+			}
+			slot := cluster.Slot(t, l.Key(who))
+			to := cluster.Nodes()[0]
+			if to == cluster.Owner(t, slot) {
+				to = cluster.Nodes()[1]
+			}
+			var traffic sync.WaitGroup
+			begin, stop := make(chan struct{}), make(chan struct{})
+			for range 4 {
+				traffic.Go(func() {
+					for <-begin; ; {
+						select {
+						case <-stop:
+							return
+						default:
+							take()
+						}
+					}
+				})
+			}
+			more := func() { // calls are made meanwhile
+				for n := calls.Load(); calls.Load() < n+25; {
+					runtime.Gosched()
+				}
+			}
+			cluster.MoveSlot(t, slot, to, func() { close(begin); more() })
+			more()
+			close(stop)
+			traffic.Wait()
+			for admitted.Load() < limit && calls.Load() < 20*limit {
+				take()
+			}
+			for range 20 {
+				take()
+			}
+			if n := alone.Load(); n > 0 {
+				t.Errorf("%d of %d calls were counted by this node alone", n, calls.Load())
+			}
+			if n := admitted.Load(); n != limit {
+				t.Errorf("admitted %d of %d calls at a limit of %d", n, calls.Load(), limit)
+			}
+		})
 	}
 }

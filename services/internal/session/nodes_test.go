@@ -3,7 +3,10 @@ package session_test
 import (
 	"context"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,4 +241,99 @@ func TestLookingUpManyReadsWhatEndedTwiceASecond(t *testing.T) {
 		f.clock.Advance(500 * time.Millisecond)
 		wantNone(t, f.Sessions, token, "half a second later")
 	})
+}
+
+// While the slots of two sessions move from one master of a Cluster to another,
+// people work on: nobody is signed out, no look-up fails, and who is signed out
+// meanwhile is out on both nodes.
+func TestAMovedSlotSignsNobodyOut(t *testing.T) {
+	c := tieredtest.StartCluster(t, 3, 0)
+	f := &fixture{clock: tieredtest.NewClock(time.Now()), db: migrated(t, "sqlite:"+filepath.Join(t.TempDir(), "c.db"))}
+	f.config = session.Config{DB: f.db, Secrets: []string{secret}, Now: f.clock.Now}
+	var nodes []*session.Sessions
+	for range 2 {
+		f.config.Cache = cache(t, tiered.WithRedis(c.Client(t)), tiered.WithClock(f.clock))
+		nodes = append(nodes, f.node(t, f.config))
+	}
+	keys := func() map[string]bool { // of sessions, on all masters
+		all := map[string]bool{}
+		for _, node := range c.Nodes() {
+			for _, key := range node.Client(t).Keys(t.Context(), "*{session:*").Val() {
+				all[key] = true
+			}
+		}
+		return all
+	}
+	type signedIn struct {
+		token, key string
+		row        session.Session
+	}
+	var people []signedIn
+	for _, user := range []string{"mira", "jonas"} {
+		before := keys()
+		token, row, err := nodes[0].Create(t.Context(), user, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantAlive(t, nodes[0], token, "before")
+		wantAlive(t, nodes[1], token, "before")
+		for key := range keys() {
+			if !before[key] {
+				people = append(people, signedIn{token, key, row})
+			}
+		}
+	}
+	if len(people) != 2 {
+		t.Fatalf("the sessions are cached by %v", keys())
+	}
+	mira, jonas := people[0], people[1]
+
+	var looks atomic.Int64
+	var traffic sync.WaitGroup
+	stop := make(chan struct{})
+	for _, node := range nodes {
+		traffic.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				f.clock.Advance(100 * time.Millisecond) // memory does not answer for Redis for long
+				wantAlive(t, node, mira.token, "while slots move")
+				looks.Add(1)
+			}
+		})
+	}
+	more := func() {
+		for n := looks.Load(); looks.Load() < n+40; {
+			runtime.Gosched()
+		}
+	}
+	for _, one := range people {
+		slot := c.Slot(t, one.key)
+		to := c.Nodes()[0]
+		if to == c.Owner(t, slot) {
+			to = c.Nodes()[1]
+		}
+		c.MoveSlot(t, slot, to, func() {
+			more()
+			if one == jonas {
+				wantAlive(t, nodes[1], jonas.token, "while his slot moves")
+				if err := nodes[0].Revoke(t.Context(), "jonas", jonas.row.ID); err != nil {
+					t.Error(err)
+				}
+				wantNone(t, nodes[0], jonas.token, "here at once")
+				f.clock.Advance(time.Second)
+				wantNone(t, nodes[1], jonas.token, "there after a second")
+			}
+			more()
+		})
+		more()
+	}
+	close(stop)
+	traffic.Wait()
+	for _, node := range nodes {
+		wantNone(t, node, jonas.token, "after the move")
+	}
 }

@@ -159,6 +159,36 @@ func TestEvictionsAreCountedBetweenLooks(t *testing.T) {
 	}
 }
 
+// A server that was never saved has forked for nothing; one that holds data
+// says how long the fork for its snapshot took.
+func TestTheTimeOfAForkIsThatOfTheLastSnapshot(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	client, m := server.Client(t), watch(t, single(server.Addr()), monitor.Options{})
+	if p := node(t, m).Persistence; p.LastForkMs != 0 {
+		t.Errorf("before: %+v", p)
+	}
+	for i := range 16 {
+		if err := client.SetRange(t.Context(), fmt.Sprint("k", i), 1<<20, "x").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.BgSave(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	text, err := client.Info(t.Context(), "stats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(text, "latest_fork_usec:")
+	micros, err := strconv.ParseFloat(strings.TrimSpace(strings.SplitN(after, "\r\n", 2)[0]), 64)
+	if err != nil || micros <= 0 {
+		t.Fatalf("the server says %v, %v", micros, err)
+	}
+	if p := node(t, m).Persistence; p.LastForkMs != micros/1000 {
+		t.Errorf("the fork took %v ms, and the server says %v µs", p.LastForkMs, micros)
+	}
+}
+
 func TestTheSampleIsBoundedAndGoesOn(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	pipe := server.Client(t).Pipeline()
