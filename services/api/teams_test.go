@@ -40,6 +40,9 @@ func TestJoiningByALink(t *testing.T) {
 		t.Errorf("the owner sees %d members, want 2", n)
 	}
 	guest.do(t, "POST", "/invites/accept", object{"token": token}).want(t, 200) // again: nothing happens
+	if n := w.emitted(t, "team_joined"); n != 2 {
+		t.Errorf("%d people were told of their new team, want 2", n)
+	}
 	if n := w.emitted(t, "member_joined"); n != 2 {
 		t.Errorf("%d joined, want the owner and the guest", n)
 	}

@@ -5701,12 +5701,14 @@ export interface operations {
     };
     streamEvents: {
         parameters: {
-            query: {
+            query?: {
                 /**
-                 * @description At most 16 names, joined by commas, each with @ and a position if the client has one.
+                 * @description At most 16 names, joined by commas, each with @ and a position if the client has one. It may be missing with own.
                  * @example team:ID:activity,user:ID:habits@k2x9.1746081000123-0
                  */
-                channels: string;
+                channels?: string;
+                /** @description 1: follow, beside channels, all that is one's own, also teams that are joined later. */
+                own?: "1";
                 /** @description The last id, where headers cannot be set. */
                 cursor?: string;
             };

@@ -202,10 +202,11 @@ function SignedIn({ me }: { me: User }) {
       ticks.stop()
     }
   }, [realtime, ticks, me.id])
-  useChannel(`user:${me.id}:session`, undefined, {
-    onEvent: () => void queryClient.invalidateQueries({ queryKey: meQuery.queryKey }),
-    onReset: () => void queryClient.invalidateQueries({ queryKey: meQuery.queryKey }),
-  })
+  const reload = () => {
+    void queryClient.invalidateQueries({ queryKey: meQuery.queryKey })
+    void queryClient.invalidateQueries({ queryKey: ['teams'] }) // one may have been joined elsewhere
+  }
+  useChannel(`user:${me.id}:session`, undefined, { onEvent: reload, onReset: reload })
   return <Outlet />
 }
 

@@ -24,8 +24,10 @@ func documentRealtime(o *huma.OpenAPI) {
 		Description: "A stream of events and of messages about it, each one event of the type message whose data is JSON. Its id is a cursor over all channels. The same events come over a WebSocket at /rt/v1/ws.",
 		Security:    signedIn,
 		Parameters: []*huma.Param{
-			{Name: "channels", In: "query", Required: true, Description: "At most 16 names, joined by commas, each with @ and a position if the client has one.",
+			{Name: "channels", In: "query", Description: "At most 16 names, joined by commas, each with @ and a position if the client has one. It may be missing with own.",
 				Schema: text(""), Example: "team:ID:activity,user:ID:habits@k2x9.1746081000123-0"},
+			{Name: "own", In: "query", Description: "1: follow, beside channels, all that is one's own, also teams that are joined later.",
+				Schema: &huma.Schema{Type: huma.TypeString, Enum: []any{"1"}}},
 			{Name: "cursor", In: "query", Description: "The last id, where headers cannot be set.", Schema: text("")},
 			{Name: "Last-Event-ID", In: "header", Description: "The last id. It wins over the query.", Schema: text("")},
 		},

@@ -253,7 +253,7 @@ func (ts *Teams) Remove(ctx context.Context, by account.User, teamID, userID str
 		if err := tx.RemoveMember(ctx, teamID, userID); err != nil {
 			return err
 		}
-		return ts.tell(ctx, tx, teamID, "member_left", ts.now(), map[string]any{"user_id": userID})
+		return ts.tell(ctx, tx, Channel(teamID), "member_left", ts.now(), map[string]any{"user_id": userID})
 	})
 	if err != nil {
 		return fmt.Errorf("remove member of team %s: %w", teamID, err)
@@ -279,19 +279,24 @@ func (ts *Teams) Feed(ctx context.Context, by account.User, teamID, before strin
 	return lines[:limit], lines[limit-1].ID, nil
 }
 
+// tellJoined tells the team of a new member, and the member, who may follow the
+// team nowhere yet.
 func (ts *Teams) tellJoined(ctx context.Context, tx Tx, teamID string, u account.User, role string, at time.Time) error {
-	return ts.tell(ctx, tx, teamID, "member_joined", at, map[string]any{
+	if err := ts.tell(ctx, tx, Channel(teamID), "member_joined", at, map[string]any{
 		"user_id": u.ID, "user_name": u.Name, "role": role, "joined_at": at.UTC(),
-	})
+	}); err != nil {
+		return err
+	}
+	return ts.tell(ctx, tx, account.Channel(u.ID), "team_joined", at, map[string]any{"team_id": teamID, "role": role})
 }
 
-func (ts *Teams) tell(ctx context.Context, tx Tx, teamID, name string, at time.Time, data any) error {
+func (ts *Teams) tell(ctx context.Context, tx Tx, channel, name string, at time.Time, data any) error {
 	raw, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("write event %s: %w", name, err)
 	}
 	return tx.Emit(ctx, event.Event{
-		ID: ulid.Make().String(), Channel: Channel(teamID), Name: name, Class: event.Durable,
+		ID: ulid.Make().String(), Channel: channel, Name: name, Class: event.Durable,
 		Data: raw, At: at,
 	})
 }

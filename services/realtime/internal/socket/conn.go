@@ -47,12 +47,13 @@ type conn struct {
 	code     int // why it was closed
 	channels []*subscription
 	watched  []*watched
-	own      bool      // follows all that is its user's own
-	life     *life     // nil: nobody needs it
-	over     bool      // life is
-	reading  bool      // a goroutine does
-	armed    bool      // the poller knows of it
-	pinged   time.Time // when it was last asked to say something; zero when it has
+	own      bool                // follows all that is its user's own
+	refused  map[string]struct{} // of these, what there was no room for; nil: nothing
+	life     *life               // nil: nobody needs it
+	over     bool                // life is
+	reading  bool                // a goroutine does
+	armed    bool                // the poller knows of it
+	pinged   time.Time           // when it was last asked to say something; zero when it has
 	nextPing time.Time
 	leaveAt  time.Time // when a draining server ends it; zero: not yet
 	due      int       // slot of the wheel
@@ -222,7 +223,12 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 	}
 	var before *joining
 	i := c.place(ref.Ch)
-	if i < 0 && len(c.channels) >= c.s.c.Channels {
+	if i >= 0 && ref.unless {
+		c.mu.Unlock()
+		done()
+		return
+	}
+	if i < 0 && len(c.channels) >= c.most() {
 		c.mu.Unlock()
 		done()
 		refuse(codeTooMany, 0)
@@ -232,6 +238,9 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 	sub := &subscription{channel: ref.Ch, joining: j}
 	if i < 0 {
 		c.channels = append(c.channels, sub)
+		if c.stream != nil {
+			c.stream.stands(ref)
+		}
 	} else {
 		before = c.channels[i].joining
 		c.channels[i] = sub
@@ -253,14 +262,17 @@ func (c *conn) subscribe(id json.RawMessage, ref channelRef) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		c.leave(ref.Ch)
 		if errors.Is(err, errForbidden) {
+			c.leave(ref.Ch)
 			c.s.metrics.denied("channel")
 			refuse(codeForbidden, 0)
 			return
 		}
+		if c.stream == nil { // a cursor goes on saying where its client stands
+			c.leave(ref.Ch)
+		}
 		c.s.c.Log.Warn("subscription failed", slog.String("channel", event.Template(ref.Ch)), slog.Any("error", err))
-		refuse(codeUnavailable, time.Second+rand.N(2*time.Second))
+		c.unavailable(id, ref.Ch, time.Second+rand.N(2*time.Second))
 	})
 }
 
@@ -303,6 +315,9 @@ func (c *conn) leave(channel string) {
 	}
 	j := c.channels[i].joining
 	c.channels = slices.Delete(c.channels, i, i+1)
+	if c.stream != nil {
+		c.stream.cursor.drop(keyOf(channel))
+	}
 	c.mu.Unlock()
 	if j != nil {
 		j.cancel()

@@ -62,6 +62,19 @@ func (c cursor) besides(k channelKey, o cursor) bool {
 	return true
 }
 
+// has reports whether there is an entry for a channel.
+func (c cursor) has(k channelKey) bool {
+	_, ok := c.find(k)
+	return ok
+}
+
+// drop takes the entry of a channel out, if there is one.
+func (c *cursor) drop(k channelKey) {
+	if i, ok := c.find(k); ok {
+		*c = slices.Delete(*c, i, i+1)
+	}
+}
+
 // channelKey stands for the name of a channel: the first 8 bytes of its
 // SHA-256. Should two of one client be the same, one of them is reset.
 type channelKey [8]byte
@@ -79,12 +92,15 @@ const (
 
 // append appends c to b as base64url of: the version; then for each channel,
 // in the order of their keys, the key, the length of the epoch, the epoch, and
-// as varints the two numbers of the id.
+// as varints the two numbers of the id. Zero positions are left out.
 func (c cursor) append(b []byte) []byte {
 	var room [1024]byte
 	raw := append(room[:0], cursorVersion)
 	for i := range c {
 		at := &c[i].at
+		if at.IsZero() {
+			continue
+		}
 		raw = append(raw, c[i].key[:]...)
 		raw = append(raw, byte(len(at.Epoch))) // at most 32: see event.ParsePosition
 		raw = append(raw, at.Epoch...)

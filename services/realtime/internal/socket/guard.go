@@ -125,14 +125,25 @@ func (s *Server) Delivered(m event.Message) {
 		var data struct {
 			UserID string `json:"user_id"`
 		}
-		if err := json.Unmarshal(e.Data, &data); err != nil {
-			return
+		if json.Unmarshal(e.Data, &data) == nil {
+			s.joinedTeam(data.UserID, id)
 		}
-		if s.c.Presence != nil {
-			s.c.Presence.Join(data.UserID, id)
+	case e.Event == "team_joined" && kind == "user":
+		// Nobody here may follow the team yet.
+		var data struct {
+			TeamID string `json:"team_id"`
 		}
-		s.followNew(s.connsOf(data.UserID))
+		if json.Unmarshal(e.Data, &data) == nil {
+			s.joinedTeam(id, data.TeamID)
+		}
 	}
+}
+
+func (s *Server) joinedTeam(userID, teamID string) {
+	if s.c.Presence != nil {
+		s.c.Presence.Join(userID, teamID)
+	}
+	s.followNew(s.connsOf(userID))
 }
 
 // Ended closes the connections of a session that has ended. If it was replaced,

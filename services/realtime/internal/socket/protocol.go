@@ -21,6 +21,8 @@ type inbound struct {
 type channelRef struct {
 	Ch    string `json:"ch"`
 	Since string `json:"since"`
+
+	unless bool // it is followed already
 }
 
 // UnmarshalJSON implements json.Unmarshaler.

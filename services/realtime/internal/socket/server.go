@@ -193,9 +193,9 @@ type arrival struct {
 	give func() // gives its place back
 
 	// Of server-sent events.
-	stream   *stream
-	first    []byte // sent before anything else
-	channels []channelRef
+	stream *stream
+	own    bool   // follows all that is its user's own
+	first  []byte // sent before anything else
 }
 
 // adopt begins a connection.
@@ -226,11 +226,14 @@ func (s *Server) adopt(in arrival) {
 	}
 	c.send(encode(helloMessage{
 		Type: "hello", Conn: s.node + "-" + strconv.FormatUint(c.number, 36), PingMs: s.c.PingEvery.Milliseconds(), NowMs: time.Now().UnixMilli(),
-		Limits: limitsShown{Channels: s.c.Channels, MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
+		Limits: limitsShown{Channels: c.most(), MessageBytes: s.c.MessageBytes, PerSecond: s.c.PerSecond},
 	}))
 	c.send(status(s.up.Load()))
-	for _, ref := range in.channels {
-		c.subscribe(nil, ref)
+	switch {
+	case in.own:
+		c.followOwn(nil, nil)
+	case c.stream != nil:
+		c.followAll(nil, nil)
 	}
 	s.wg.Go(c.serve)
 }

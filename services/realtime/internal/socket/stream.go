@@ -22,7 +22,61 @@ var comment = []byte(":\n\n")
 // stream is what a connection of server-sent events has beside that of a
 // WebSocket. conn.mu guards it.
 type stream struct {
+	// cursor has an entry for each channel that is followed, or about to be:
+	// the zero position while nobody knows where it begins.
 	cursor cursor
+	named  []channelRef // by the client, and not yet begun
+	before stood        // where the client stood in channels that are not yet begun
+}
+
+// begin returns what is to be followed, first of all what the client has
+// named, each from where it stood. What is named is so once: a channel that
+// ends is not begun again because of that.
+func (s *stream) begin(own []string, most int) []channelRef {
+	refs := s.named
+	for _, ch := range own {
+		if !slices.ContainsFunc(refs, func(r channelRef) bool { return r.Ch == ch }) {
+			refs = append(refs, channelRef{Ch: ch, Since: s.before.since(ch, "")})
+		}
+	}
+	s.named, s.before = nil, stood{}
+	for i, ref := range refs[:min(len(refs), most)] {
+		s.stands(ref)
+		// Not what was just said: somebody else may have begun with it.
+		at, _ := s.cursor.get(keyOf(ref.Ch))
+		refs[i].Since = at.String()
+	}
+	return refs
+}
+
+// stands makes an entry for a channel in the cursor, unless there is one.
+func (s *stream) stands(ref channelRef) {
+	if k := keyOf(ref.Ch); !s.cursor.has(k) {
+		s.cursor.set(k, since(ref.Since))
+	}
+}
+
+// stood is where a client says that it stands, in channels whose names it need
+// not say.
+type stood struct {
+	cursor cursor
+	lost   bool // it was somewhere, and nobody knows where: that is a reset
+	wins   bool // over offsets: what the cursor does not have is new to the client
+}
+
+// since returns from where a channel is to be followed; given is the offset
+// that came with its name.
+func (p stood) since(channel, given string) string {
+	at, ok := p.cursor.get(keyOf(channel))
+	switch {
+	case p.lost:
+		return "unknown"
+	case ok:
+		return at.String()
+	case p.wins:
+		return ""
+	}
+	return given
 }
 
 // render appends q as one event. Its id is where the client stands once it has
@@ -35,7 +89,10 @@ func (s *stream) render(b []byte, q queued) []byte {
 	case q.frame != nil:
 		return s.event(b, q.frame, keyOf(q.frame.Channel))
 	case q.channel != "":
-		b = s.move(b, keyOf(q.channel), q.at)
+		// An answer may have waited longer than the channel is followed.
+		if k := keyOf(q.channel); s.cursor.has(k) {
+			b = s.move(b, k, q.at)
+		}
 	}
 	return appendData(b, q.body)
 }
@@ -76,8 +133,9 @@ func appendData(b, body []byte) []byte {
 
 // streamRequest is what a client asks a stream for.
 type streamRequest struct {
-	channels []channelRef
-	cursor   cursor
+	channels []channelRef // each with where the client stands
+	own      bool         // beside channels, all of one's own
+	stood    stood
 	resumed  bool // it has been connected before
 }
 
@@ -91,12 +149,23 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	if v := q.Get("v"); v != "" && v != "1" {
 		return streamRequest{}, fmt.Errorf("v=%s: this server speaks version 1", strconv.Quote(clip(v)))
 	}
-	in := streamRequest{}
-	for name := range strings.SplitSeq(strings.Join(q["channels"], ","), ",") {
+	var in streamRequest
+	switch own := q.Get("own"); own {
+	case "1":
+		in.own = true
+	case "":
+	default:
+		return streamRequest{}, fmt.Errorf("own=%s: say own=1 to follow all that is yours, or leave it out", strconv.Quote(clip(own)))
+	}
+	names := strings.SplitSeq(strings.Join(q["channels"], ","), ",")
+	if in.own && len(q["channels"]) == 0 {
+		names = func(func(string) bool) {}
+	}
+	for name := range names {
 		name, since, _ := strings.Cut(name, "@")
 		switch {
 		case name == "":
-			return streamRequest{}, errors.New("channels is missing or has an empty name: give names joined by commas, as in ?channels=user:ID:habits,team:ID:activity")
+			return streamRequest{}, errors.New("channels is missing or has an empty name: give names joined by commas, as in ?channels=user:ID:habits,team:ID:activity, or own=1")
 		case !event.ValidChannel(name):
 			return streamRequest{}, fmt.Errorf("%s is not the name of a channel", strconv.Quote(clip(name)))
 		case slices.ContainsFunc(in.channels, func(c channelRef) bool { return c.Ch == name }):
@@ -111,28 +180,12 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	if id == "" {
 		id = q.Get("cursor")
 	}
-	if id == "" {
-		for _, ref := range in.channels {
-			if ref.Since != "" {
-				in.cursor.set(keyOf(ref.Ch), since(ref.Since))
-			}
-		}
-		return in, nil
+	if id != "" {
+		at, err := parseCursor(id, most)
+		in.stood = stood{cursor: at, lost: err != nil, wins: in.resumed}
 	}
-	old, err := parseCursor(id, most)
-	for i := range in.channels {
-		ref := &in.channels[i]
-		at, ok := old.get(keyOf(ref.Ch))
-		switch {
-		case err != nil:
-			// It was somewhere, and nobody knows where: that is a reset.
-			ref.Since = "unknown"
-		case ok:
-			ref.Since = at.String()
-			in.cursor.set(keyOf(ref.Ch), at)
-		case in.resumed:
-			ref.Since = "" // it is new to this client
-		}
+	for i, ref := range in.channels {
+		in.channels[i].Since = in.stood.since(ref.Ch, ref.Since)
 	}
 	return in, nil
 }
@@ -187,6 +240,10 @@ func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.open(w, r, in, who, give)
+}
+
+func (in streamRequest) stream() *stream {
+	return &stream{named: in.channels, before: in.stood}
 }
 
 // readable reports whether a page that sends r may read the answer, and
@@ -244,7 +301,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, 
 		nc, rw, err := control.Hijack()
 		if err == nil {
 			_ = nc.SetDeadline(time.Time{}) // the server's own are for requests
-			s.adopt(arrival{nc: nc, rw: rw, who: who, give: give, stream: &stream{cursor: in.cursor}, first: append(head(w.Header()), first...), channels: in.channels})
+			s.adopt(arrival{nc: nc, rw: rw, who: who, give: give, stream: in.stream(), own: in.own, first: append(head(w.Header()), first...)})
 			return
 		}
 		if !errors.Is(err, http.ErrNotSupported) {
@@ -255,7 +312,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, 
 	a := &answer{r: r, w: w, control: control, done: make(chan struct{})}
 	_ = control.SetReadDeadline(time.Time{})
 	w.WriteHeader(http.StatusOK)
-	s.adopt(arrival{nc: a, who: who, give: give, stream: &stream{cursor: in.cursor}, first: first, channels: in.channels})
+	s.adopt(arrival{nc: a, who: who, give: give, stream: in.stream(), own: in.own, first: first})
 	a.wait()
 }
 
