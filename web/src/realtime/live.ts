@@ -11,6 +11,8 @@ export type Status = {
   ended?: Extract<AfterClose, { again: false }>['reason']
   /** Failed tries in a row. */
   failures: number
+  /** WebSockets do not get through here; a stream does for one. */
+  blocked?: true
 }
 
 export type Listener = {

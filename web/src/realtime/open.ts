@@ -1,4 +1,4 @@
-import { address } from './address'
+import { address, stream } from './address'
 import { PageLive, type SharedEnd } from './page'
 import { Realtime } from './socket'
 
@@ -10,7 +10,7 @@ export function openLive(): PageLive {
       typeof SharedWorker === 'undefined'
         ? undefined
         : (new SharedWorker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'crewbeat' }) as unknown as SharedEnd),
-    alone: () => new Realtime({ url: address }),
+    alone: () => new Realtime({ url: address, stream }),
     hold:
       locks &&
       ((lock) =>

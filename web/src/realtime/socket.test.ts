@@ -317,3 +317,123 @@ describe('the status', () => {
     expect(server.link.asked()).toEqual([{ ch }])
   })
 })
+
+describe('where WebSockets are blocked', () => {
+  let streams: FakeServer
+  const tries = () => server.links.length + streams.links.length
+  /** fails the newest socket, and waits for the next try */
+  const refuse = (link = server.link) => {
+    const before = tries()
+    link.fall(1006)
+    for (let waited = 0; tries() === before && waited < 30_000; waited += 500) vi.advanceTimersByTime(500)
+  }
+
+  beforeEach(() => {
+    streams = new FakeServer()
+    realtime = new Realtime({
+      url: () => 'ws://x',
+      open: server.open,
+      stream: (places) => {
+        const link = streams.open()
+        link.send(JSON.stringify({ type: 'subscribe', channels: places() }))
+        return link
+      },
+      random: () => 1,
+    })
+    follow('e.5')
+    realtime.start()
+  })
+
+  it('a stream does for one, from the second failure on', () => {
+    refuse()
+    expect(streams.links).toHaveLength(0)
+    refuse()
+    expect(streams.link.asked()).toEqual([{ ch, since: 'e.5' }])
+    streams.link.hello()
+    expect(realtime.status()).toMatchObject({ phase: 'open', blocked: true, failures: 0 })
+    streams.link.say(anEvent(ch, 6))
+    expect(got).toEqual(['E6'])
+    expect(streams.link.sent.every((f) => f.type === 'subscribe')).toBe(true)
+  })
+
+  it('a socket that is swallowed is enough', () => {
+    vi.advanceTimersByTime(20_000) // nothing comes
+    vi.advanceTimersByTime(500)
+    expect(streams.links).toHaveLength(1)
+  })
+
+  it('neither gets through: both are tried in turn', () => {
+    refuse()
+    refuse()
+    const order: string[] = []
+    for (let i = 0; i < 4; i++) {
+      const before = streams.links.length
+      const newest = streams.links.at(-1)?.readyState === 0 ? streams.link : server.link
+      refuse(newest)
+      order.push(streams.links.length > before ? 'stream' : 'socket')
+    }
+    expect(order).toEqual(['socket', 'stream', 'socket', 'stream'])
+  })
+
+  it('it comes back by a stream, and moves to a socket once one gets through, without a gap', () => {
+    refuse()
+    refuse()
+    streams.link.hello()
+    streams.link.say({ type: 'subscribed', ch, offset: 'e.5', recovered: true })
+    streams.link.fall(1006)
+    vi.advanceTimersByTime(500)
+    expect(streams.links).toHaveLength(2)
+    streams.link.hello()
+
+    // The first trial comes soon, the next ones ever more rarely.
+    const sockets = server.links.length
+    vi.advanceTimersByTime(3000)
+    expect(server.links).toHaveLength(sockets + 1)
+    server.link.fall(1006)
+    expect(realtime.status().phase).toBe('open')
+    vi.advanceTimersByTime(23_000)
+    expect(server.links).toHaveLength(sockets + 1)
+    vi.advanceTimersByTime(1000)
+    expect(server.links).toHaveLength(sockets + 2)
+    streams.link.say(anEvent(ch, 6))
+    server.link.hello()
+    expect(server.link.asked()).toEqual([{ ch, since: 'e.6' }])
+    expect(streams.link.closedWith).toBeUndefined()
+    server.link.say({ type: 'subscribed', ch, offset: 'e.6', recovered: true })
+    expect(streams.link.closedWith).toBe(1000)
+    expect(realtime.status()).toEqual({ phase: 'open', degraded: false, failures: 0 })
+    server.link.say(anEvent(ch, 7))
+    expect(got).toEqual(['E6', 'E7'])
+
+    // They have worked here: it takes more to give them up.
+    refuse()
+    for (let i = 0; i < 3; i++) refuse()
+    expect(streams.links).toHaveLength(2)
+    refuse()
+    expect(streams.links).toHaveLength(3)
+  })
+
+  it('what is final for one way is so for the other', () => {
+    refuse()
+    refuse()
+    streams.link.fall(4501)
+    expect(realtime.status()).toMatchObject({ phase: 'ended', ended: 'signed-out' })
+    vi.advanceTimersByTime(60_000)
+    expect(streams.links).toHaveLength(1)
+  })
+
+  it('a stream that drains is followed by another', () => {
+    refuse()
+    refuse()
+    streams.link.hello()
+    streams.link.say({ type: 'subscribed', ch, offset: 'e.5', recovered: true })
+    streams.link.say({ type: 'drain', reconnect_after_ms: 100, deadline_ms: 9000 })
+    const old = streams.link
+    vi.advanceTimersByTime(100)
+    expect(streams.links).toHaveLength(2)
+    streams.link.hello()
+    streams.link.say({ type: 'subscribed', ch, offset: 'e.5', recovered: true })
+    expect(old.closedWith).toBe(1000)
+    expect(realtime.status()).toMatchObject({ phase: 'open', blocked: true })
+  })
+})

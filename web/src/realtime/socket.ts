@@ -4,10 +4,12 @@ import type { Listener, Live, OnPeople, Status } from './live'
 import { People } from './people'
 import { type Control, type Event, isEvent, parseFrame } from './protocol'
 import { Seen } from './seen'
+import { type Place, type Way, Ways, type Wire } from './wire'
 
 /** One connection, old or new: during a drain there are two. */
 type Link = {
-  ws: WebSocket
+  ws: Wire | WebSocket
+  way: Way
   greeted: boolean
   /** channels asked for and not yet confirmed */
   pending: Set<string>
@@ -19,13 +21,15 @@ type Link = {
 
 export type Options = {
   url: () => string
-  open?: (url: string) => WebSocket
+  open?: (url: string) => Wire | WebSocket
+  /** Opens a stream, where sockets are blocked; missing: there are none. */
+  stream?: ((places: () => Place[]) => Wire | WebSocket) | undefined
   random?: () => number
 }
 
 /** A connection of one's own for live updates: of a page, or of the worker that all pages share. */
 export class Realtime implements Live {
-  readonly #options: Required<Options>
+  readonly #options: Options & Required<Pick<Options, 'open' | 'random'>>
   readonly #channels = new Map<string, Channel>()
   readonly #people = new Map<string, People>()
   readonly #seen = new Seen()
@@ -35,6 +39,9 @@ export class Realtime implements Live {
   #successor: Link | undefined
   #retry: ReturnType<typeof setTimeout> | undefined
   #handover: ReturnType<typeof setTimeout> | undefined
+  #ways = new Ways()
+  /** until a socket is tried beside a stream */
+  #trial: ReturnType<typeof setTimeout> | undefined
   #requests = 0
   /** how far the server's clock is ahead of this one */
   #skew = 0
@@ -60,6 +67,8 @@ export class Realtime implements Live {
   stop(): void {
     clearTimeout(this.#retry)
     clearTimeout(this.#handover)
+    clearTimeout(this.#trial)
+    this.#handover = this.#trial = undefined
     for (const link of [this.#link, this.#successor]) if (link) this.#drop(link)
     this.#link = this.#successor = undefined
     for (const channel of this.#channels.values()) channel.forget()
@@ -117,16 +126,20 @@ export class Realtime implements Live {
   #connect() {
     clearTimeout(this.#retry)
     this.#set({ ...this.#status, phase: 'connecting' })
-    this.#link = this.#open()
+    this.#link = this.#open(this.#options.stream ? this.#ways.next() : 'socket')
   }
 
-  #open(): Link {
-    const ws = this.#options.open(this.#options.url())
-    const link: Link = { ws, greeted: false, pending: new Set(), asked: new Set(), watchdog: undefined, quiet: 20_000 }
-    ws.onmessage = (message: MessageEvent<unknown>) => {
-      if (typeof message.data === 'string') this.#receive(link, message.data)
+  #open(way: Way): Link {
+    const { open, stream, url } = this.#options
+    const ws = way === 'stream' && stream ? stream(() => this.#places([...this.#channels.keys()])) : open(url())
+    const link: Link = { ws, way, greeted: false, pending: new Set(), asked: new Set(), watchdog: undefined, quiet: 20_000 }
+    ws.onmessage = ({ data }: { data: unknown }) => {
+      if (typeof data === 'string') this.#receive(link, data)
     }
-    ws.onclose = (closed) => this.#closed(link, closed.code)
+    ws.onclose = ({ code }: { code: number }) => {
+      if (!link.greeted && way === 'socket' && afterClose(code).again) this.#ways.fails(false)
+      this.#closed(link, code)
+    }
     this.#guard(link)
     return link
   }
@@ -136,6 +149,7 @@ export class Realtime implements Live {
     clearTimeout(link.watchdog)
     link.watchdog = setTimeout(() => {
       this.#drop(link)
+      if (!link.greeted && link.way === 'socket') this.#ways.fails(true)
       this.#closed(link, 1006)
     }, link.quiet)
   }
@@ -158,11 +172,15 @@ export class Realtime implements Live {
     switch (frame.type) {
       case 'hello':
         link.greeted = true
+        this.#ways.works(link.way)
         // Too little by the way that the greeting took, which is about that of an event.
         if (frame.now_ms !== undefined) this.#skew = frame.now_ms - Date.now()
         link.quiet = frame.ping_ms * 1.5 + 10_000
         this.#guard(link)
-        if (link === this.#link) this.#set({ phase: 'open', degraded: this.#status.degraded, failures: 0 })
+        if (link === this.#link) {
+          this.#set({ phase: 'open', degraded: this.#status.degraded, failures: 0, ...over(link) })
+          this.#tryLater()
+        }
         this.#subscribe(link, [...this.#channels.keys()])
         this.#promote(link)
         break
@@ -227,10 +245,14 @@ export class Realtime implements Live {
     this.#send(link, {
       type: 'subscribe',
       id: String(++this.#requests),
-      channels: names.map((ch) => {
-        const since = this.#channels.get(ch)?.since
-        return since === undefined ? { ch } : { ch, since }
-      }),
+      channels: this.#places(names),
+    })
+  }
+
+  #places(names: string[]): Place[] {
+    return names.map((ch) => {
+      const since = this.#channels.get(ch)?.since
+      return since === undefined ? { ch } : { ch, since }
     })
   }
 
@@ -239,8 +261,20 @@ export class Realtime implements Live {
     if (this.#successor || this.#handover) return
     this.#handover = setTimeout(() => {
       this.#handover = undefined
-      this.#successor = this.#open()
+      if (this.#link && !this.#successor) this.#successor = this.#open(this.#link.way)
     }, after)
+  }
+
+  /** On a stream: finds out whether sockets get through by now. */
+  #tryLater() {
+    clearTimeout(this.#trial)
+    this.#trial = undefined
+    if (this.#link?.way !== 'stream') return
+    this.#trial = setTimeout(() => {
+      if (this.#link?.way !== 'stream') return
+      if (this.#successor || this.#handover) this.#tryLater()
+      else this.#successor = this.#open('socket')
+    }, this.#ways.trial(this.#options.random))
   }
 
   /** The new connection has caught up with everything: let go of the old one. */
@@ -250,7 +284,8 @@ export class Realtime implements Live {
     this.#link = link
     this.#successor = undefined
     if (old) this.#drop(old)
-    this.#set({ ...this.#status, phase: 'open', failures: 0 })
+    this.#set({ phase: 'open', degraded: this.#status.degraded, failures: 0, ...over(link) })
+    this.#tryLater()
   }
 
   #closed(link: Link, code: number) {
@@ -259,6 +294,7 @@ export class Realtime implements Live {
       // The old one still stands; when it falls, the usual way back begins.
       this.#successor = undefined
       if (!this.#link) this.#wait(code)
+      else this.#tryLater()
       return
     }
     if (link !== this.#link) return
@@ -268,7 +304,8 @@ export class Realtime implements Live {
     if (this.#successor) {
       this.#link = this.#successor
       this.#successor = undefined
-      this.#set({ ...this.#status, phase: this.#link.greeted ? 'open' : 'connecting' })
+      this.#set({ phase: this.#link.greeted ? 'open' : 'connecting', degraded: this.#status.degraded, failures: 0, ...over(this.#link) })
+      this.#tryLater()
       return
     }
     this.#wait(code)
@@ -297,9 +334,20 @@ export class Realtime implements Live {
 
   #set(status: Status) {
     const now = this.#status
-    if (now.phase === status.phase && now.degraded === status.degraded && now.ended === status.ended && now.failures === status.failures)
+    if (
+      now.phase === status.phase &&
+      now.degraded === status.degraded &&
+      now.ended === status.ended &&
+      now.failures === status.failures &&
+      now.blocked === status.blocked
+    )
       return
     this.#status = status
     for (const watcher of [...this.#watchers]) watcher()
   }
+}
+
+/** What of a status a connection makes so. */
+function over(link: Link): Pick<Status, 'blocked'> {
+  return link.greeted && link.way === 'stream' ? { blocked: true } : {}
 }

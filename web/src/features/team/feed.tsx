@@ -120,11 +120,12 @@ function title(day: string, today: string): string {
 
 /** Says whether the feed is live at this moment. */
 function LiveMark() {
-  const { phase } = useRealtimeStatus()
+  const { phase, blocked } = useRealtimeStatus()
   const live = phase === 'open'
   return (
     <span
       role="status"
+      title={live && blocked ? 'This network lets no WebSocket through; updates come as a stream.' : undefined}
       className={cx(
         'inline-flex items-center gap-2 rounded-full px-2.5 py-1 text-[0.8125rem] font-semibold',
         live ? 'bg-brand-soft text-brand' : 'bg-sunken text-ink-2',
