@@ -220,10 +220,11 @@ func (h *history) seenBy(node int, bound time.Duration, away bool) []porcupine.O
 // may have found what was current up to bound before it began.
 func (h *history) lossy(bound time.Duration) []porcupine.Operation { return loses(h.strict(), bound) }
 
-// lossyFor is the same as one node may see it, which has a memory and whose
-// Async writes Redis may not get, or lose.
+// lossyFor is the same as one node may see it, which has a memory. Redis may not
+// get the Async writes of the others, or lose them; that all else of theirs is
+// seen late is in the bound of the reads.
 func (h *history) lossyFor(node int, bound time.Duration) []porcupine.Operation {
-	return loses(h.seenBy(node, bound, true), bound)
+	return loses(h.seenBy(node, 0, true), bound)
 }
 
 func loses(ops []porcupine.Operation, bound time.Duration) []porcupine.Operation {

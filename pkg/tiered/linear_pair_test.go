@@ -165,7 +165,7 @@ func TestAFailoverThatLosesWritesIsWithinItsBound(t *testing.T) {
 			p := startPair(t, true)
 			nodes := tieredtest.Nodes(t, 3, p, tieredtest.WithStore(hasty(tt.memory)...))
 			wide := func(nodes []subject) *trial {
-				return &trial{nodes: nodes, began: time.Now(), ops: 80, keys: 10, rest: tt.bound / 30}
+				return &trial{nodes: nodes, began: time.Now(), ops: 80, keys: 10, rest: tt.bound / 20}
 			}
 			strict := 0
 			judge := func(h *history) []porcupine.Operation {
