@@ -118,6 +118,8 @@ func isFailure(err error) bool {
 	switch code {
 	case "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "NOAUTH", "WRONGPASS", "MISCONF", "NOREPLICAS":
 		return true
+	case "MOVED", "ASK": // by the last of all redirections; so go-redis ends a TRYAGAIN
+		return true
 	}
 	return false
 }

@@ -271,3 +271,35 @@ func TestTrafficGoesOnWhileAClusterMovesAndPromotes(t *testing.T) {
 		cl.AwaitOK(t)
 	}
 }
+
+// A script that needs two keys, of which none is there, is refused by both
+// masters of a slot in motion (TRYAGAIN), and go-redis ends with the MOVED of
+// the third: a load then does without Redis, and a write is made later.
+func TestASlotInMotionFailsNoLoadAndLosesNoDelete(t *testing.T) {
+	cl := tieredtest.StartCluster(t, 3, 0)
+	nodes := tieredtest.Nodes(t, 2, cl, tieredtest.WithStore(tiered.WithPrefix("tc"), quick()))
+	c := tieredtest.Caches[string, string](t, nodes, "m")
+	healthy(t, nodes[0].Store)
+	healthy(t, nodes[1].Store)
+	slot := cl.Slot(t, "tc:{m:k}")
+	to := cl.Nodes()[0]
+	if to == cl.Owner(t, slot) {
+		to = cl.Nodes()[1]
+	}
+	cl.MoveSlot(t, slot, to, func() {
+		for range 3 {
+			v, err := c[0].GetOrLoad(t.Context(), "k", value("old"), tiered.SkipL1())
+			if v != "old" || err != nil {
+				t.Errorf("load: %q, %v", v, err)
+			}
+		}
+		must(t, c[0].Delete(t.Context(), "k"))
+	})
+	eventually(t, "both nodes see what is loaded after the delete", func() bool {
+		a, err1 := c[0].GetOrLoad(t.Context(), "k", value("new"))
+		b, err2 := c[1].GetOrLoad(t.Context(), "k", value("new"))
+		must(t, err1)
+		must(t, err2)
+		return a == "new" && b == "new"
+	})
+}
