@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer as createHTTPServer, request as httpRequest } from 'node:http'
 import { createRequire } from 'node:module'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -98,20 +99,37 @@ export type Network = {
   /** Cuts every connection; no new one gets through. */
   cut: () => Promise<void>
   heal: () => Promise<void>
+  /** What becomes of WebSockets: of new ones at first, and of those there are. */
+  sockets: (may: 'pass' | 'be refused' | 'be swallowed') => void
+  /** How many WebSockets have got through. */
+  passed: () => number
 }
 
 /** Puts a network in front of a server. */
 export async function startNetwork(server: Server): Promise<Network> {
   const to = new URL(server.url)
   const open = new Set<Socket>()
+  let may: Parameters<Network['sockets']>[0] = 'pass'
+  let passed = 0
   const proxy = createServer((near) => {
-    const far = connect(Number(to.port), to.hostname)
-    for (const socket of [near, far]) {
+    const keep = (socket: Socket, other?: Socket) => {
       open.add(socket)
       socket.on('close', () => open.delete(socket))
-      socket.on('error', () => [near, far].forEach((s) => s.destroy()))
+      socket.on('error', () => [socket, other].forEach((s) => s?.destroy()))
     }
-    near.pipe(far).pipe(near)
+    keep(near)
+    near.once('data', (first) => {
+      if (first.toString('latin1').startsWith('GET /rt/v1/ws')) {
+        if (may === 'be refused') return near.end('HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n')
+        if (may === 'be swallowed') return
+        passed++
+      }
+      const far = connect(Number(to.port), to.hostname)
+      keep(far, near)
+      far.write(first)
+      near.pipe(far).pipe(near)
+      near.on('close', () => far.destroy())
+    })
   })
   const listen = (port: number) => new Promise<void>((resolve, reject) => proxy.once('error', reject).listen(port, '127.0.0.1', resolve))
   await listen(0)
@@ -124,6 +142,71 @@ export async function startNetwork(server: Server): Promise<Network> {
         for (const socket of open) socket.destroy()
       }),
     heal: () => listen(port),
+    sockets: (now) => void (may = now),
+    passed: () => passed,
+  }
+}
+
+/** A server whose page may become that of a newer build. */
+export type Deploys = {
+  url: string
+  /** From now on the page is of another build: the files of the one before are gone. */
+  deploy: () => void
+  close: () => Promise<void>
+}
+
+/**
+ * Puts builds in front of a server. Those after the first are the page of the
+ * server under other names, worker and all, as a changed page would have them.
+ */
+export async function startDeploys(server: Server): Promise<Deploys> {
+  let build = 1
+  const rename = (text: string) => text.replaceAll(/\b((?:index|worker|admin-page|tracing)-[\w-]{8})\.js/g, `$1.${build}.js`)
+  const proxy = createHTTPServer((request, response) => {
+    void (async () => {
+      const { pathname } = new URL(request.url ?? '/', server.url)
+      const js = /^(\/assets\/.+?)(?:\.(\d+))?\.js$/.exec(pathname)
+      if (js && Number(js[2] ?? 1) !== build) return response.writeHead(404).end()
+      const page = js !== null || request.headers['sec-fetch-dest'] === 'document' || pathname === '/'
+      if (build > 1 && page) {
+        const answer = await fetch(server.url + (js ? `${js[1]}.js` : '/'))
+        const headers = Object.fromEntries([...answer.headers].filter(([name]) => !/^(etag|content-(length|encoding)|date)$/.test(name)))
+        return response.writeHead(answer.status, headers).end(rename(await answer.text()))
+      }
+      const { port, hostname } = new URL(server.url)
+      const { method, url: path, headers } = request
+      const on = httpRequest({ port, hostname, method, path, headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers)
+        answer.pipe(response)
+      })
+      on.on('error', () => response.destroy())
+      response.on('close', () => on.destroy())
+      request.pipe(on)
+    })().catch(() => response.destroy())
+  })
+  proxy.on('upgrade', (request, near: Socket, head: Buffer) => {
+    const to = new URL(server.url)
+    const far = connect(Number(to.port), to.hostname)
+    const head0 = [`GET ${request.url} HTTP/1.1`]
+    for (let i = 0; i < request.rawHeaders.length; i += 2) head0.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`)
+    far.write(`${head0.join('\r\n')}\r\n\r\n`)
+    far.write(head)
+    for (const socket of [near, far]) {
+      socket.on('error', () => [near, far].forEach((s) => s.destroy()))
+      socket.on('close', () => [near, far].forEach((s) => s.destroy()))
+    }
+    near.pipe(far).pipe(near)
+  })
+  await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  const { port } = proxy.address() as AddressInfo
+  return {
+    url: `http://127.0.0.1:${port}`,
+    deploy: () => void build++,
+    close: () =>
+      new Promise((resolve) => {
+        proxy.close(() => resolve())
+        proxy.closeAllConnections()
+      }),
   }
 }
 

@@ -29,6 +29,7 @@ whenIdle(() => {
 async function traced() {
   const health = await runtime.queryClient.fetchQuery(healthQuery).catch(() => undefined)
   if (!health?.traces) return
-  const { startTracing } = await import('./app/tracing')
-  startTracing(runtime.realtime)
+  // Without it the page is as good.
+  const tracing = await import('./app/tracing').catch(() => undefined)
+  tracing?.startTracing(runtime.realtime)
 }

@@ -32,6 +32,7 @@ import { useChannel } from '@/realtime'
 import { buttonClass } from '@/ui/button'
 import { Empty, Failed, Loading, Mark, Skeleton } from '@/ui/surface'
 import { toast, Toasts } from '@/ui/toast'
+import { part } from './part'
 import { pendingInvite } from './pending-invite'
 import { forget, type Runtime } from './runtime'
 import { Shell } from './shell'
@@ -333,7 +334,7 @@ const settings = createRoute({
   },
 })
 
-const AdminPage = lazy(() => import('@/features/admin/admin-page'))
+const AdminPage = lazy(() => part(() => import('@/features/admin/admin-page')))
 
 const admin = createRoute({
   getParentRoute: () => framed,
