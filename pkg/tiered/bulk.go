@@ -62,7 +62,7 @@ func (c *Cache[K, V]) checkMany(keys []K, o *entryConfig) error {
 	}
 	var zero K
 	if reflect.TypeFor[K]().Kind() == reflect.String && slices.Contains(keys, zero) {
-		return ErrKey
+		return errEmptyKey
 	}
 	return o.validate()
 }

@@ -76,6 +76,9 @@ func (c *Cache[K, V]) GetOrLoadMany(ctx context.Context, keys []K, load BulkLoad
 	if err := c.checkMany(keys, &o); err != nil {
 		return found, fmt.Errorf("load many %s: %w", c.name, err)
 	}
+	if load == nil {
+		return found, fmt.Errorf("load many %s: the loader is nil: to read without one use GetMany", c.name)
+	}
 	var ask, due []seat[K, V]
 	for _, key := range keys {
 		h := c.hash(key)

@@ -71,9 +71,15 @@ func (it *item[K, V]) etag() string {
 	return it.note.etag
 }
 
-// New makes the cache of a namespace. A store has each namespace once: two
-// caches of one name would not see each other's loads.
+// New makes the cache of a namespace, whose name is of 1 to 64 letters, digits,
+// '.', '_' or '-'. A store has each namespace once: two caches of one name would
+// not see each other's loads. Processes that share a Redis share a namespace by
+// its name; they need the same types, [WithCodec] and schema to read each other's
+// entries.
 func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[K, V], error) {
+	if s == nil {
+		return nil, fmt.Errorf("make cache %q: the store is nil: see Open", namespace)
+	}
 	o := cacheConfig{
 		codec: JSON, compress: S2, minSize: 2 << 10,
 		defaults: entryConfig{ttl: DefaultTTL, l1ttl: DefaultL1TTL, negative: DefaultNegativeTTL},
@@ -246,7 +252,7 @@ func (c *Cache[K, V]) check(key K, o *entryConfig) error {
 	}
 	var zero K
 	if key == zero && reflect.TypeFor[K]().Kind() == reflect.String {
-		return ErrKey
+		return errEmptyKey
 	}
 	return o.validate()
 }
@@ -254,6 +260,10 @@ func (c *Cache[K, V]) check(key K, o *entryConfig) error {
 // Set stores a value in both tiers. A load that is under way, in any process,
 // does not overwrite it, and its own process reads it from now on; others do
 // within the bound of the package's guarantees.
+//
+// A value that cannot be encoded is [ErrEncode], and is stored nowhere. If Redis
+// is away the value is here, and what Redis has is deleted when it is back; see
+// [WithRedisRequired] for the error.
 func (c *Cache[K, V]) Set(ctx context.Context, key K, value V, opts ...EntryOption) error {
 	o := c.defaults.with(opts)
 	if err := c.check(key, &o); err != nil {

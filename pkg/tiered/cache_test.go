@@ -452,6 +452,24 @@ func TestMistakesAreNamed(t *testing.T) {
 			t.Errorf("%s: no error", what)
 		}
 	}
+	if _, err := tiered.New[string, int](nil, "n"); err == nil || !strings.Contains(err.Error(), "Open") {
+		t.Errorf("no store: %v", err)
+	}
+	c := cache[int](t, s, "n")
+	for what, call := range map[string]func() error{
+		"GetOrLoad":     func() error { _, err := c.GetOrLoad(t.Context(), "k", nil); return err },
+		"GetOrLoadMany": func() error { _, err := c.GetOrLoadMany(t.Context(), []string{"k"}, nil); return err },
+		"Refresh":       func() error { _, err := c.Refresh(t.Context(), "k", nil); return err },
+		"Update":        func() error { _, err := c.Update(t.Context(), "k", nil); return err },
+		"Write":         func() error { _, err := c.Write(t.Context(), "k", nil); return err },
+	} {
+		if err := call(); err == nil || !strings.Contains(err.Error(), "nil") || errors.Is(err, tiered.ErrPanic) {
+			t.Errorf("%s of nil: %v", what, err)
+		}
+	}
+	if err := c.Set(t.Context(), "", 1); !errors.Is(err, tiered.ErrKey) || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("the empty key: %v", err)
+	}
 	if _, err := tiered.Open(t.Context(), tiered.WithPrefix("a{b"), tiered.WithL1(-1)); err == nil ||
 		!strings.Contains(err.Error(), "prefix") || !strings.Contains(err.Error(), "l1") {
 		t.Errorf("open: %v, want both mistakes", err)

@@ -26,11 +26,11 @@ var (
 	ErrNamespace = errors.New("tiered: no such namespace")
 
 	// ErrKey reports a key that cannot be cached: the empty string, or a text
-	// that is no key of its cache.
+	// that is no key of its cache. Its text does not have the key.
 	ErrKey = errors.New("tiered: invalid key")
 
-	// ErrEncode reports a value that the codec cannot encode. Set returns it
-	// and stores nothing. A loader's value that cannot be encoded still goes
+	// ErrEncode reports a value that the codec cannot encode, or that takes more
+	// than 64 MiB encoded. Set returns it and stores nothing. A loader's value that cannot be encoded still goes
 	// to its callers and to this process's memory.
 	ErrEncode = errors.New("tiered: cannot encode value")
 
@@ -53,6 +53,9 @@ var (
 	// error is a [*PanicError].
 	ErrPanic = errors.New("tiered: loader panicked")
 )
+
+// errEmptyKey is the mistake that ErrKey is mostly.
+var errEmptyKey = fmt.Errorf("%w: it is the empty string", ErrKey)
 
 // PanicError is what a loader's panic looks like to everybody who waited for
 // the load. It matches [ErrPanic], and the panic's value if that is an error.

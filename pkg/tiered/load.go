@@ -52,7 +52,8 @@ func (l *Load[V]) invalid() error {
 // one loads, with its own loader and options; each waits as long as its own
 // ctx lets it. A loader's error is returned to all who wait and not cached,
 // except [ErrNotFound]; with [FailSafe] a value past its TTL may be returned in
-// its stead.
+// its stead. A loader's panic is a [*PanicError], and a load that is late may be
+// [ErrTimeout]: see [Timeouts].
 func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], opts ...EntryOption) (V, error) {
 	h := c.hash(key)
 	it, suspect := c.look(h, key, opts)
@@ -66,6 +67,10 @@ func (c *Cache[K, V]) GetOrLoad(ctx context.Context, key K, load Loader[K, V], o
 	if err := c.check(key, &o); err != nil {
 		var zero V
 		return zero, err
+	}
+	if load == nil {
+		var zero V
+		return zero, fmt.Errorf("load %s: the loader is nil: to read without one use Get", c.name)
 	}
 	if r := c.throttled(h, key, &o); r != nil {
 		c.served(key, r)

@@ -80,16 +80,7 @@ func cache[V any](t testing.TB, s *tiered.Store, name string, opts ...tiered.Cac
 // eventually polls until ok, for what another process or a server does.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
+	tieredtest.Eventually(t, what, ok)
 }
 
 func must(t testing.TB, err error) {

@@ -28,8 +28,8 @@ const (
 	DefaultOutageLoads = 64 // with Redis; without it there is no bound
 )
 
-// Clock tells the time. The zero Store uses the system's; tests may use
-// tieredtest.Clock.
+// Clock tells the time. A store uses the system's unless [WithClock] gives it
+// another; tests may use tieredtest.Clock.
 type Clock interface{ Now() time.Time }
 
 // Option configures a [Store].
@@ -66,8 +66,9 @@ func WithRedis(c redis.UniversalClient) Option { return func(o *config) { o.redi
 // on in memory and Health says Degraded.
 func WithRedisRequired(required bool) Option { return func(o *config) { o.required = required } }
 
-// WithPrefix sets the first part of every Redis key and of the channel. Stores
-// that shall share entries need the same one. The default is "tc".
+// WithPrefix sets the first part of every Redis key and of the channel: 1 to 64
+// letters, digits, '.', '_' or '-'. Stores that shall share entries need the same
+// one. The default is "tc".
 func WithPrefix(p string) Option { return func(o *config) { o.prefix = p } }
 
 // WithL1 bounds the memory tier, in bytes as counted by WithCost or else
@@ -78,7 +79,8 @@ func WithL1(maxBytes int64) Option { return func(o *config) { o.l1Bytes = maxByt
 func WithL2Timeout(d time.Duration) Option { return func(o *config) { o.l2Timeout = d } }
 
 // WithBreaker replaces the circuit breaker's settings. Zero fields keep the
-// store's defaults; IsSuccessful and IsExcluded are always the store's, for
+// store's defaults: it opens after 5 failures in a row, or when half of at least
+// 20 calls within 10 s have failed, and tries again after a second. IsSuccessful and IsExcluded are always the store's, for
 // they hold what is a failure of Redis and what is not.
 func WithBreaker(s gobreaker.Settings) Option { return func(o *config) { o.breaker = s } }
 
@@ -248,7 +250,8 @@ const (
 	kindAsync
 )
 
-// TTL is how long an entry lives. The default is 5 minutes.
+// TTL is how long an entry lives: a millisecond at least, for zero is no "forever"
+// here but a mistake. The default is 5 minutes.
 func TTL(d time.Duration) EntryOption { return EntryOption{kind: kindTTL, d: d} }
 
 // L1TTL is how long this process may serve an entry from memory without asking
@@ -264,12 +267,15 @@ func Jitter(fraction float64) EntryOption { return EntryOption{kind: kindJitter,
 // not at all. The default is 10 s.
 func NegativeTTL(d time.Duration) EntryOption { return EntryOption{kind: kindNegative, d: d} }
 
-// Tags attach the entry to tags, any of which InvalidateTags can invalidate.
-// They replace the tags of the cache's defaults.
+// Tags attach the entry to up to 64 tags of 1 to 256 bytes, any of which
+// [Store.InvalidateTags] can invalidate. They replace the tags of the cache's
+// defaults.
 func Tags(tags ...string) EntryOption { return EntryOption{kind: kindTags, tags: tags} }
 
 // DistributedLease makes one process load a cold key while the others wait for
-// its result, up to ttl; then they load it themselves. It saves work; it is
+// its result, up to ttl; then they load it themselves. So they do, if the loading
+// process dies, when ttl has passed since it began: choose it above the longest
+// load, for what takes longer is not stored. It saves work; it is
 // no mutual exclusion. Without it each process loads at most once at a time.
 func DistributedLease(ttl time.Duration) EntryOption { return EntryOption{kind: kindLease, d: ttl} }
 

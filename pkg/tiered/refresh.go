@@ -25,6 +25,9 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, key K, load Loader[K, V], opt
 	if err := ctx.Err(); err != nil {
 		return zero, fmt.Errorf("refresh %s: %w", c.name, err)
 	}
+	if load == nil {
+		return zero, fmt.Errorf("refresh %s: the loader is nil", c.name)
+	}
 	h := c.hash(key)
 	f, err := c.boardRefresh(ctx, h, key, &o, load)
 	if err != nil {

@@ -65,6 +65,9 @@ func (c *Cache[K, V]) update(ctx context.Context, key K, change func(context.Con
 	if err := c.check(key, &o); err != nil {
 		return zero, err
 	}
+	if change == nil {
+		return zero, errors.New("the function that changes the value is nil")
+	}
 	h := c.hash(key)
 	try := c.updateThere
 	if c.s.l2 == nil || o.skipL2 {

@@ -32,6 +32,9 @@ func (c *Cache[K, V]) Write(ctx context.Context, key K, write func(ctx context.C
 	if err := ctx.Err(); err != nil {
 		return zero, fmt.Errorf("write %s: %w", c.name, err)
 	}
+	if write == nil {
+		return zero, fmt.Errorf("write %s: the function that writes the source is nil", c.name)
+	}
 	h, skey := c.hash(key), keyString(key)
 	m := c.mark(h, key, true)
 	defer c.unmark(h, key, m)

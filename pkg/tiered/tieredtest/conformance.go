@@ -113,7 +113,7 @@ func Conformance(t *testing.T, connect func(testing.TB) redis.UniversalClient, o
 	if remote {
 		t.Run("messages arrive", func(t *testing.T) {
 			for i, n := range nodes {
-				within(t, fmt.Sprintf("node %d hears the others", i), func() bool { return n.Health().Coherent })
+				Eventually(t, fmt.Sprintf("node %d hears the others", i), func() bool { return n.Health().Coherent })
 			}
 		})
 	}
@@ -199,24 +199,9 @@ func agree(t testing.TB, c *tiered.Cache[string, string], v string, shared bool)
 		tiers = append(tiers, []tiered.EntryOption{tiered.SkipL1()})
 	}
 	for _, opts := range tiers {
-		within(t, "the nodes agree on "+v, func() bool {
+		Eventually(t, "the nodes agree on "+v, func() bool {
 			got, err := c.Get(t.Context(), "k", opts...)
 			return v == "" && errors.Is(err, tiered.ErrMiss) || v != "" && got == v && err == nil
 		})
-	}
-}
-
-// within polls until ok, for at most 20 seconds.
-func within(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within 20 s: %s", what)
-		}
 	}
 }

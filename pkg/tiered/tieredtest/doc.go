@@ -13,7 +13,8 @@
 //   - [Conformance]: a suite of what the cache guarantees, for the Redis, the
 //     client's settings and the options that will be used; [ConformCodec] for
 //     a codec of one's own.
-//   - [Clock]: time that moves by hand.
+//   - [Clock]: time that moves by hand; [Eventually] for what has its own.
+//   - [Run]: all of it where there is no test.
 //
 // What it starts ends with the test. It needs redis-server on PATH.
 package tieredtest

@@ -26,17 +26,6 @@ func ExampleRun() {
 	// <nil>
 }
 
-// until polls for what a server does in its own time.
-func until(t testing.TB, ok func() bool) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatal("not within 30 s")
-		}
-	}
-}
-
 // Redis has done what it was told, and its reply is lost.
 func ExampleProxy_HoldReply() {
 	err := tieredtest.Run(func(t testing.TB) {
@@ -71,7 +60,7 @@ func ExampleStartSentinel() {
 		old := sentinel.Master(t)
 		old.Kill()
 		sentinel.AwaitMaster(t, old) // on which ada is still 36
-		until(t, func() bool { return nodes[0].Health().Failovers > 0 && nodes[0].Health().Recovery == 0 })
+		tieredtest.Eventually(t, "it is said again", func() bool { return nodes[0].Health().Failovers > 0 && nodes[0].Health().Recovery == 0 })
 		_, err := ages.Get(t.Context(), "ada")
 		fmt.Println(err)
 	})
@@ -100,7 +89,7 @@ func ExampleStartCluster() {
 			fmt.Println(prices[0].Set(t.Context(), "tea", 4))
 		})
 		fmt.Println(prices[0].Get(t.Context(), "tea"))
-		until(t, func() bool {
+		tieredtest.Eventually(t, "nobody reads the old price", func() bool {
 			v, err := prices[1].Get(t.Context(), "tea")
 			return v == 4 || errors.Is(err, tiered.ErrMiss)
 		})
@@ -142,7 +131,7 @@ func ExampleProxy_Blackhole() {
 		heal := nodes[1].Net.Blackhole(tieredtest.Down, tieredtest.Subscribers)
 		defer heal()
 		_ = prices[0].Set(t.Context(), "tea", 4)
-		until(t, func() bool {
+		tieredtest.Eventually(t, "the new price is seen", func() bool {
 			v, err := prices[1].Get(t.Context(), "tea")
 			return v == 4 && err == nil
 		})

@@ -21,11 +21,11 @@ func TestTheNetworkOfOneNodeBreaksByItself(t *testing.T) {
 	}
 	nodes[2].Net.Refuse()
 	nodes[2].Net.Reset()
-	eventually(t, "the third knows that it is alone", func() bool { return !nodes[2].Health().Coherent })
+	tieredtest.Eventually(t, "the third knows that it is alone", func() bool { return !nodes[2].Health().Coherent })
 	must(t, users[0].Set(t.Context(), "ada", 2))
-	eventually(t, "the second agrees", func() bool { v, err := users[1].Get(t.Context(), "ada"); return v == 2 && err == nil })
+	tieredtest.Eventually(t, "the second agrees", func() bool { v, err := users[1].Get(t.Context(), "ada"); return v == 2 && err == nil })
 	nodes[2].Net.Heal()
-	eventually(t, "the third agrees", func() bool {
+	tieredtest.Eventually(t, "the third agrees", func() bool {
 		v, err := users[2].Get(t.Context(), "ada")
 		return v == 2 && err == nil && nodes[2].Health().Coherent
 	})

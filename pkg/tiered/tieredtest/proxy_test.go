@@ -38,20 +38,6 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("not within 20 s: %s", what)
-		}
-	}
-}
-
 func TestAProxyChangesNothing(t *testing.T) {
 	r := tieredtest.StartRedis(t)
 	inner := tieredtest.StartProxy(t, r.Addr())
@@ -156,9 +142,9 @@ func TestAHalfOpenConnectionHearsNothing(t *testing.T) {
 	if err := c.Set(t.Context(), "k", 1, 0).Err(); !errors.As(err, &timeout) || !timeout.Timeout() {
 		t.Errorf("got %v, want a timeout", err)
 	}
-	eventually(t, "it was done nevertheless", func() bool { return direct.Get(t.Context(), "k").Val() == "1" })
+	tieredtest.Eventually(t, "it was done nevertheless", func() bool { return direct.Get(t.Context(), "k").Val() == "1" })
 	p.Heal()
-	eventually(t, "new connections work", func() bool { return c.Ping(t.Context()).Err() == nil })
+	tieredtest.Eventually(t, "new connections work", func() bool { return c.Ping(t.Context()).Err() == nil })
 
 	p.Blackhole(tieredtest.Up)
 	if err := c.Set(t.Context(), "k", 2, 0).Err(); !errors.As(err, &timeout) || !timeout.Timeout() {
@@ -177,7 +163,7 @@ func TestWhatCameAfterAHoleIsNeverDelivered(t *testing.T) {
 	heal := p.Blackhole(tieredtest.Down)
 	failed := make(chan error, 1)
 	go func() { failed <- c.Ping(t.Context()).Err() }()
-	eventually(t, "the reply is lost", func() bool { return p.Lost() })
+	tieredtest.Eventually(t, "the reply is lost", func() bool { return p.Lost() })
 	heal()
 	if err := <-failed; !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
 		t.Errorf("got %v, want that the connection is broken", err)
@@ -258,11 +244,11 @@ func TestConnectionsEndAsTold(t *testing.T) {
 		"cut":   {p.Cut, io.EOF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eventually(t, "the last one is gone", func() bool { return p.Connections() == 0 })
+			tieredtest.Eventually(t, "the last one is gone", func() bool { return p.Connections() == 0 })
 			c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", p.Addr())
 			must(t, err)
 			defer c.Close()
-			eventually(t, "it is connected", func() bool { return p.Connections() == 1 })
+			tieredtest.Eventually(t, "it is connected", func() bool { return p.Connections() == 1 })
 			tt.end()
 			must(t, c.SetReadDeadline(time.Now().Add(patient)))
 			if _, err = c.Read(make([]byte, 1)); !errors.Is(err, tt.want) {
@@ -277,7 +263,7 @@ func TestConnectionsEndAsTold(t *testing.T) {
 	}
 	p.Heal()
 	// A client whose dials failed may go on failing until it tries again by itself.
-	eventually(t, "new connections work", func() bool { return c.Ping(t.Context()).Err() == nil })
+	tieredtest.Eventually(t, "new connections work", func() bool { return c.Ping(t.Context()).Err() == nil })
 	r.Kill()
 	if err := c.Ping(t.Context()).Err(); err == nil {
 		t.Error("the server's end was not passed on")
@@ -309,7 +295,7 @@ func TestACommandOrItsReplyCanBeHeld(t *testing.T) {
 			done := make(chan error, 1)
 			go func() { done <- c.Set(t.Context(), "k", 1, 0).Err() }()
 			h.Await(t)
-			eventually(t, "the server has what it shall have", func() bool { return direct.Get(t.Context(), "k").Val() == tt.there })
+			tieredtest.Eventually(t, "the server has what it shall have", func() bool { return direct.Get(t.Context(), "k").Val() == tt.there })
 			select {
 			case err := <-done:
 				t.Fatalf("it ended while held: %v", err)

@@ -20,7 +20,7 @@ func TestASentinelPromotesAReplica(t *testing.T) {
 	if old == first {
 		t.Error("a failover by order did not change the master")
 	}
-	eventually(t, "the client follows", func() bool { return c.Set(t.Context(), "k", "kept", 0).Err() == nil })
+	tieredtest.Eventually(t, "the client follows", func() bool { return c.Set(t.Context(), "k", "kept", 0).Err() == nil })
 	if got, err := c.Wait(t.Context(), 1, 5*time.Second).Result(); got != 1 || err != nil {
 		t.Fatalf("%d replicas have it, %v", got, err)
 	}
@@ -30,13 +30,13 @@ func TestASentinelPromotesAReplica(t *testing.T) {
 	old.Kill()
 	master := s.AwaitMaster(t, old)
 	s.AllowReplication(t)
-	eventually(t, "the client follows", func() bool { return c.Get(t.Context(), "k").Val() == "kept" })
+	tieredtest.Eventually(t, "the client follows", func() bool { return c.Get(t.Context(), "k").Val() == "kept" })
 	if s.Master(t) != master {
 		t.Error("the master changed again")
 	}
 
 	old.Restart(t) // comes back as the replica of the new one
-	eventually(t, "the old master follows the new one", func() bool {
+	tieredtest.Eventually(t, "the old master follows the new one", func() bool {
 		r := redis.NewClient(old.Options())
 		defer r.Close()
 		return r.Get(context.Background(), "k").Val() == "kept"
@@ -79,7 +79,7 @@ func TestAClusterMovesSlotsAndPromotesReplicas(t *testing.T) {
 	}
 	promoted.Kill()
 	cl.AwaitOK(t)
-	eventually(t, "the client follows", func() bool { return c.Get(t.Context(), "k7").Val() == "7" })
+	tieredtest.Eventually(t, "the client follows", func() bool { return c.Get(t.Context(), "k7").Val() == "7" })
 }
 
 func TestTLSNeedsTheTestsCertificates(t *testing.T) {
