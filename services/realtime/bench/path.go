@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -37,6 +38,13 @@ func path(ctx context.Context, r *run) error {
 		for i, pid := range pids {
 			if before[i], err = cpu(pid); err != nil {
 				return err
+			}
+		}
+		if r.Profile != "" {
+			for name, p := range map[string]*child{"node": s.nodes[0], "publisher": s.publisher} {
+				if _, err := p.ask("profile", filepath.Join(r.Profile, "path-"+name+".pb"), r.Turn.Seconds()); err != nil {
+					return err
+				}
 			}
 		}
 		began := time.Now()

@@ -76,6 +76,7 @@ type Quota struct {
 
 	mu     sync.Mutex
 	leases map[string][]uint64 // by key, the numbers of this node's
+	asked  map[uint64]struct{} // of these, those that Redis has not answered for: it may refuse them
 	gone   map[string][]string // given back, and perhaps still in Redis
 	number uint64
 	away   time.Time // Redis is left alone until then
@@ -85,7 +86,7 @@ type Quota struct {
 func New(ctx context.Context, o Options) *Quota {
 	q := &Quota{
 		o: o.withDefaults(), node: rand.Text(), wake: make(chan struct{}, 1),
-		leases: map[string][]uint64{}, gone: map[string][]string{},
+		leases: map[string][]uint64{}, asked: map[uint64]struct{}{}, gone: map[string][]string{},
 	}
 	ctx, q.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Client != nil {
@@ -129,11 +130,17 @@ func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), o
 	number := q.number
 	q.leases[key] = append(q.leases[key], number)
 	ask := q.o.Client != nil && time.Now().After(q.away)
+	if ask {
+		q.asked[number] = struct{}{}
+	}
 	q.mu.Unlock()
 	if ask {
 		asking, cancel := context.WithTimeout(ctx, q.o.Wait)
 		defer cancel()
 		n, err := take.Run(asking, q.o.Client, []string{key}, q.id(number), limit, q.o.TTL.Milliseconds()).Int()
+		q.mu.Lock()
+		delete(q.asked, number)
+		q.mu.Unlock()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			if q.leave(time.Now()) {
@@ -209,9 +216,13 @@ func (q *Quota) renew(ctx context.Context) error {
 	for key, numbers := range q.leases {
 		args := []any{q.o.TTL.Milliseconds()}
 		for _, n := range numbers {
-			args = append(args, q.id(n))
+			if _, asked := q.asked[n]; !asked {
+				args = append(args, q.id(n))
+			}
 		}
-		held[key] = args
+		if len(args) > 1 {
+			held[key] = args
+		}
 	}
 	q.mu.Unlock()
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(held)), batch) {

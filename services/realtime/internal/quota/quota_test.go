@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
@@ -96,6 +97,58 @@ func conform(t *testing.T, here, there *quota.Quota) {
 	}
 }
 
+// A node renews what it holds while Redis is still to say whether it may.
+func TestAPlaceThatWasRefusedTakesNone(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	o := quota.Options{Client: server.Client(t), Every: time.Hour, Wait: 20 * time.Second}
+	there := node(t, o)
+	give, ok := there.Take(t.Context(), "user:mira", 1)
+	if !ok {
+		t.Fatal("refused")
+	}
+	p := tieredtest.StartProxy(t, server.Addr())
+	c := redis.NewClient(&redis.Options{Addr: p.Addr(), ReadTimeout: 20 * time.Second})
+	defer c.Close()
+	o.Client, o.Every = c, 10*time.Millisecond
+	here := node(t, o)
+	if _, ok := here.Take(t.Context(), "user:jonas", 1); !ok {
+		t.Fatal("refused")
+	}
+	held := p.HoldReply(tieredtest.Command("EVALSHA")) // and not EVAL, which renews
+	refused := make(chan bool, 1)
+	go func() {
+		_, ok := here.Take(t.Context(), "user:mira", 1)
+		refused <- !ok
+	}()
+	held.Await(t)
+	admin := server.Client(t)
+	renewed := func() string {
+		s, err := admin.Info(t.Context(), "commandstats").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, s, _ = strings.Cut(s, "cmdstat_pexpire:calls=")
+		s, _, _ = strings.Cut(s, ",")
+		return s
+	}
+	for range 5 {
+		before := renewed()
+		until(t, "leases are renewed", func() bool { return renewed() != before })
+	}
+	held.Release()
+	if !<-refused {
+		t.Fatal("there were two places, where there is one")
+	}
+	give()
+	until(t, "the place is free", func() bool {
+		give, ok := there.Take(t.Context(), "user:mira", 1)
+		if ok {
+			give()
+		}
+		return ok
+	})
+}
+
 func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	o := quota.Options{Client: server.Client(t), TTL: time.Second, Every: 50 * time.Millisecond, Wait: 20 * time.Second}
@@ -128,9 +181,9 @@ func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 func TestWithRedisAwayTheLimitOfTheNodeHolds(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	var said bytes.Buffer // read when here has been closed
-	o := quota.Options{Client: server.Client(t), Every: 50 * time.Millisecond, Wait: 20 * time.Second}
+	o := quota.Options{Client: server.Client(t), Every: 50 * time.Millisecond}
 	there := node(t, o)
-	o.Log = slog.New(slog.NewTextHandler(&said, nil))
+	o.Log, o.Wait = slog.New(slog.NewTextHandler(&said, nil)), 20*time.Second
 	here := node(t, o)
 	server.Kill()
 	var wg sync.WaitGroup
