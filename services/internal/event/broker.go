@@ -62,6 +62,7 @@ type Subscriber interface {
 // Message is a published event.
 type Message struct {
 	Envelope Envelope // complete, with its offset
+	Body     []byte   // the same as one line of JSON; nobody changes it
 	At       Position
 	Prev     ID // of the event before it; At.ID itself for an Ephemeral one
 }

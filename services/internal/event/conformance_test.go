@@ -327,6 +327,7 @@ func conform(t *testing.T, open func(*testing.T, event.Options) event.Broker) {
 			{"a name with a NUL", func(e *event.Event) { e.Name = "a\x00" }},
 			{"no data", func(e *event.Event) { e.Data = nil }},
 			{"data that is not JSON", func(e *event.Event) { e.Data = []byte("{") }},
+			{"data that is not UTF-8", func(e *event.Event) { e.Data = []byte("\"\xff\"") }},
 			{"too much data", func(e *event.Event) {
 				e.Data = append(append([]byte(`"`), bytes.Repeat([]byte("x"), event.MaxData)...), '"')
 			}},

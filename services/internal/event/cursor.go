@@ -2,9 +2,7 @@ package event
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 )
 
@@ -42,17 +40,6 @@ func parseWire(b []byte) (wire, error) {
 		return wire{}, errWire
 	}
 	return wire{kind: f[0][1], epoch: string(f[1]), prev: prev, id: id, event: string(f[4]), body: f[5]}, nil
-}
-
-// message completes w with its position.
-func (w wire) message() (Message, error) {
-	at := Position{Epoch: w.epoch, ID: w.id}
-	m := Message{At: at, Prev: w.prev}
-	if err := json.Unmarshal(w.body, &m.Envelope); err != nil {
-		return Message{}, fmt.Errorf("decode event %s: %w", at, err)
-	}
-	m.Envelope.Epoch, m.Envelope.Offset = w.epoch, at.String()
-	return m, nil
 }
 
 // snapshot is what one atomic read of a channel shows.

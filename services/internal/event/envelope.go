@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // ErrInvalid reports an event that can never be published: its channel, name,
@@ -55,6 +56,8 @@ func (e Event) Validate() error {
 		return fmt.Errorf("%w: %s: %d bytes of data, at most %d are allowed", ErrInvalid, e.Name, len(e.Data), MaxData)
 	case !json.Valid(e.Data):
 		return fmt.Errorf("%w: %s: data is not JSON", ErrInvalid, e.Name)
+	case !utf8.Valid(e.Data): // a browser closes a socket that brings it
+		return fmt.Errorf("%w: %s: data is not UTF-8", ErrInvalid, e.Name)
 	}
 	switch e.Class {
 	case "", Durable, Latest, Ephemeral:

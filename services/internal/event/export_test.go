@@ -2,6 +2,7 @@ package event
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -281,3 +282,15 @@ func ParseMessage(b []byte) (Message, error) {
 func (b *Redis) Rewind(ctx context.Context, channel, old string) error {
 	return b.rewind(ctx, channel, old)
 }
+
+// BodyOf is an event as it goes to Redis.
+func BodyOf(e Event) []byte {
+	body, err := json.Marshal(e.envelope())
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+// Scans reports whether a body is read in one pass.
+func Scans(body []byte) bool { return new(Envelope).scan(body) }

@@ -1,10 +1,9 @@
-// Package feed brings the events of the broker to the hub: decoded once,
-// encoded once and traced once for all followers of a node.
+// Package feed brings the events of the broker to the hub: decoded once and
+// traced once for all followers of a node.
 package feed
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"time"
@@ -48,6 +47,7 @@ type Feed struct {
 	latency    metric.Float64Histogram
 	fanout     metric.Float64Histogram
 	resets     metric.Int64Counter
+	kinds      kinds
 }
 
 // New returns a feed. The values of ctx are those of its spans and metrics.
@@ -92,24 +92,16 @@ func (f *Feed) Since(ctx context.Context, channel string, after event.Position, 
 	}
 	p := hub.Page{Last: h.Last, More: h.More(), Reset: h.Reset}
 	for _, m := range h.Messages {
-		fr, err := frame(m)
-		if err != nil {
-			return hub.Page{}, err
-		}
-		p.Frames = append(p.Frames, fr)
+		p.Frames = append(p.Frames, frame(m))
 	}
 	return p, nil
 }
 
-func frame(m event.Message) (*hub.Frame, error) {
-	body, err := json.Marshal(m.Envelope)
-	if err != nil {
-		return nil, fmt.Errorf("encode event %s: %w", m.At, err)
-	}
+func frame(m event.Message) *hub.Frame {
 	return &hub.Frame{
 		Channel: m.Envelope.Channel, Event: m.Envelope.Event, Class: m.Envelope.Class,
-		At: m.At, Prev: m.Prev, Body: body,
-	}, nil
+		At: m.At, Prev: m.Prev, Body: m.Body,
+	}
 }
 
 // reader is the subscription of one channel.
@@ -125,12 +117,7 @@ func (r *reader) Deliver(m event.Message) {
 	template := event.Template(r.channel)
 	began := f.o.Now()
 	ctx, process, traced := f.start(f.life, m, template)
-	fr, err := frame(m)
-	if err != nil {
-		f.o.Log.Error("event dropped", slog.String("channel", template), slog.Any("error", err))
-		process.End()
-		return
-	}
+	fr := frame(m)
 	fr.Final = f.o.TakesRights != nil && f.o.TakesRights(&m.Envelope)
 	var broadcast trace.Span
 	if traced {
@@ -142,7 +129,7 @@ func (r *reader) Deliver(m event.Message) {
 			broadcast.End()
 			process.End()
 		}
-		kinds := metric.WithAttributes(attribute.String("event", fr.Event), attribute.String("class", string(fr.Class)))
+		kinds := f.kinds.of(fr.Event, fr.Class)
 		f.deliveries.Add(ctx, int64(n), kinds)
 		f.latency.Record(ctx, max(0, began.Sub(m.Envelope.Timestamp).Seconds()), kinds)
 		f.fanout.Record(ctx, f.o.Now().Sub(began).Seconds())
