@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
 )
 
 // What the documents say of tests and examples is so: those that they name
@@ -66,5 +68,19 @@ func TestWhatTheDocumentsNameExists(t *testing.T) {
 	}
 	if rows != 22 {
 		t.Errorf("%d features, want 22", rows)
+	}
+}
+
+// The figures that the documentation gives are those of the code.
+func TestTheFiguresOfTheDocumentsAreThoseOfTheCode(t *testing.T) {
+	for path, figures := range tiered.Figures() {
+		text, err := os.ReadFile(path)
+		must(t, err)
+		plain := strings.Join(strings.Fields(strings.ReplaceAll(string(text), "//", " ")), " ")
+		for _, figure := range figures {
+			if !strings.Contains(plain, figure) {
+				t.Errorf("%s does not say: %s", path, figure)
+			}
+		}
 	}
 }
