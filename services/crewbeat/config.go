@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,10 +91,14 @@ func readConfig(getenv func(string) string, need program) (config, error) {
 	}
 	err := r.Err()
 	var missing []error
-	if need.database && c.DatabaseURL == "" {
+	// What is set and cannot be used has been told already.
+	unset := func(names ...string) bool {
+		return !slices.ContainsFunc(names, func(name string) bool { return strings.TrimSpace(getenv(name)) != "" })
+	}
+	if need.database && c.DatabaseURL == "" && unset("DATABASE_URL") {
 		missing = append(missing, errors.New("DATABASE_URL is not set: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE"))
 	}
-	if need.redis && !c.Redis.Enabled() {
+	if need.redis && !c.Redis.Enabled() && unset("REDIS_URL", "REDIS_HOST") {
 		missing = append(missing, errors.New("REDIS_URL is not set: expected redis://HOST:PORT; the services pass events to each other through Redis (it may be away for a while if REDIS_REQUIRED=false)"))
 	}
 	if need.sessions {

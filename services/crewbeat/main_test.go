@@ -234,6 +234,7 @@ func TestProgramSaysWhatIsWrong(t *testing.T) {
 		{"several wrong settings at once", []string{"realtime"},
 			map[string]string{"DATABASE_URL": "postgres://u:hunter2@h/d", "LOG_LEVEL": "loud", "DRAIN_DELAY": "5", "REDIS_URL": "redis://:hunter2@127.0.0.1:1", "REDIS_REQUIRED": "perhaps", "RATE_LIMIT_USER": "none", "TRUSTED_PROXIES": "10.0.0.0/8,the proxy"},
 			[]string{"TRUSTED_PROXIES", `"the proxy" is neither`, "LOG_LEVEL", "loud", "DRAIN_DELAY", "REDIS_REQUIRED", "perhaps", "RATE_LIMIT_USER"}},
+		{"an address of Redis that is none", []string{"api"}, map[string]string{"REDIS_URL": "redis://:hunter2@local host:6379"}, []string{"REDIS_URL=", "DATABASE_URL is not set"}},
 		{"production without https", []string{"api"},
 			map[string]string{"CREWBEAT_ENV": "production", "PUBLIC_URL": "http://x.example", "SESSION_SECRET": strings.Repeat("a", 40)},
 			[]string{"PUBLIC_URL", "https://", "SESSION_SECRET number 1 is too weak"}},
@@ -249,6 +250,11 @@ func TestProgramSaysWhatIsWrong(t *testing.T) {
 			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("error %q, want %q in it", err, want)
+				}
+			}
+			for name := range tt.env {
+				if strings.Contains(err.Error(), name+" is not set") {
+					t.Errorf("error %q, and %s is set", err, name)
 				}
 			}
 			if strings.Contains(err.Error()+out.String(), "hunter2") {

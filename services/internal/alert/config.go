@@ -35,7 +35,7 @@ func FromEnv(r *env.Reader) Settings {
 	}
 	if s.Mail.Server != "" {
 		if _, err := MailSink(s.Mail); err != nil {
-			r.Reject("ALERT_MAIL_SERVER", err.Error())
+			r.Reject("ALERT_MAIL_SERVER", "smtp://USER:PASSWORD@HOST:587, smtps:// or smtp+plain://, with ALERT_MAIL_FROM and ALERT_MAIL_TO; "+err.Error())
 		}
 	}
 	if s.Sentry != "" && !isDSN(s.Sentry) {

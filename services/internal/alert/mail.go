@@ -28,7 +28,7 @@ type Mail struct {
 func MailSink(m Mail) (Sink, error) {
 	u, err := url.Parse(m.Server)
 	if err != nil || u.Hostname() == "" {
-		return nil, errors.New("mail server: expected smtp://, smtps:// or smtp+plain:// with a host") // err may hold the password
+		return nil, errors.New("the mail server has no host") // err may hold the password
 	}
 	options := []mail.Option{mail.WithTimeout(10 * time.Second)}
 	port := 587
@@ -42,11 +42,11 @@ func MailSink(m Mail) (Sink, error) {
 		port = 25
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
 	default:
-		return nil, fmt.Errorf("mail server: the scheme is %q: expected smtp://, smtps:// or smtp+plain://", u.Scheme)
+		return nil, fmt.Errorf("the scheme of the mail server is %q", u.Scheme)
 	}
 	if p := u.Port(); p != "" {
 		if port, err = strconv.Atoi(p); err != nil {
-			return nil, fmt.Errorf("mail server: the port is %q: expected a number", p)
+			return nil, fmt.Errorf("the port of the mail server is %q", p)
 		}
 	}
 	options = append(options, mail.WithPort(port))

@@ -117,7 +117,7 @@ func FromEnv(r *env.Reader) Config {
 		r.Reject("REDIS_MONITOR_INTERVAL", "0s, or at least 1s")
 	}
 	if c.MinConnections > c.MaxConnections {
-		r.Reject("REDIS_MIN_CONNECTIONS", fmt.Sprintf("at most REDIS_MAX_CONNECTIONS, which is %d", c.MaxConnections))
+		r.Reject("REDIS_MIN_CONNECTIONS", fmt.Sprintf("at most as many as REDIS_MAX_CONNECTIONS, %d unless that is set to more", c.MaxConnections))
 	}
 	raw := r.String("REDIS_URL", "", "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster:// address")
 	switch host := r.String("REDIS_HOST", "", "Redis host, if REDIS_URL is not set"); {
@@ -127,7 +127,10 @@ func FromEnv(r *env.Reader) Config {
 		c.fromURL(r, raw)
 	case host != "":
 		port := r.Int("REDIS_PORT", 6379, 1, 65535, "Redis port, if REDIS_URL is not set")
-		if h, p, err := net.SplitHostPort(host); err == nil {
+		if _, rest, ok := strings.Cut(host, "://"); ok {
+			r.Reject("REDIS_HOST", "a host alone, as in redis.example.org; an address goes into REDIS_URL")
+			host = rest
+		} else if h, p, err := net.SplitHostPort(host); err == nil {
 			r.Reject("REDIS_HOST", fmt.Sprintf("a host without its port (put %s into REDIS_PORT)", p))
 			host = h
 		}
@@ -249,7 +252,7 @@ func (c *Config) database(r *env.Reader, path string) {
 	}
 	db, err := strconv.Atoi(path)
 	if err != nil || db < 0 || db > 1023 {
-		r.Reject("REDIS_URL", "a database number after the host, as in redis://host:6379/0")
+		r.Reject("REDIS_URL", "a database number from 0 to 1023 after the host, as in redis://host:6379/0")
 		return
 	}
 	if c.DB != 0 && c.DB != db {

@@ -79,6 +79,8 @@ func TestWhatCannotBeIsReportedWithoutSecrets(t *testing.T) {
 		{"Sentinels of no group", map[string]string{"REDIS_URL": "redis+sentinel://a"}, []string{"?master=NAME"}},
 		{"two passwords", map[string]string{"REDIS_URL": "redis://:hunter2@a", "REDIS_PASSWORD": "hunter22"}, []string{"REDIS_PASSWORD", "the same password"}},
 		{"a Cluster's database", map[string]string{"REDIS_URL": "redis+cluster://a,b", "REDIS_DB": "1"}, []string{"REDIS_DB"}},
+		{"a number of no database", map[string]string{"REDIS_URL": "redis://cache/99999"}, []string{"from 0 to 1023"}},
+		{"an address for a host", map[string]string{"REDIS_HOST": "redis://:hunter2@cache"}, []string{"REDIS_HOST", "a host alone", "REDIS_URL"}},
 		{"host with a port", map[string]string{"REDIS_HOST": "cache:6380"}, []string{"REDIS_HOST", "REDIS_PORT"}},
 		{"the port of Kubernetes", map[string]string{"REDIS_HOST": "redis", "REDIS_PORT": "tcp://10.96.0.7:6379"}, []string{"enableServiceLinks: false"}},
 		{"more kept than allowed", map[string]string{"REDIS_MIN_CONNECTIONS": "30"}, []string{"REDIS_MIN_CONNECTIONS", "20"}},
