@@ -3,7 +3,6 @@
 package tiered_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,26 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-// mutant is a bug of one line, with the tests of which one must find it. The
-// lines are those of the package's own sources, Go or Lua: a line that is not
-// there, or twice, is an error, so that the list is kept.
-type mutant struct {
-	name, file, old string
-	// bug is what stands there instead. In Go it runs also without the bug, as
-	// all mutants are compiled into one program: MUTANT is whether it is its turn.
-	bug   string
-	tests string // a regular expression
-	// hangs is for a bug of which a test that does not end is the proof.
-	hangs bool
-}
 
 // All mutants are compiled at once into one program, where an environment
 // variable says whose turn it is (mutant schemata: Untch, Offutt and Harrold,
@@ -178,20 +163,6 @@ func copyModule(to string) error {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// The list in CORRECTNESS.md is this one.
-func TestTheMutationsAreOnTheList(t *testing.T) {
-	var b bytes.Buffer
-	for _, m := range mutants {
-		fmt.Fprintf(&b, "| %s | `%s` | %s |\n", m.name, m.file,
-			regexp.MustCompile(`\w+`).ReplaceAllString(strings.ReplaceAll(m.tests, "|", ", "), "`$0`"))
-	}
-	doc, err := os.ReadFile("CORRECTNESS.md")
-	must(t, err)
-	if !bytes.Contains(doc, b.Bytes()) {
-		t.Errorf("CORRECTNESS.md lacks the rows\n%s", b.String())
-	}
 }
 
 const mutantsSource = `package tiered
