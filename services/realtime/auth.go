@@ -22,11 +22,18 @@ type auth struct {
 
 // Identify implements [socket.Auth].
 func (a auth) Identify(ctx context.Context, r *http.Request) (socket.Identity, error) {
+	if who, ok := r.Context().Value(known{}).(socket.Identity); ok {
+		return who, nil // looked up a moment ago, and looked up again once connected
+	}
 	token, s, err := a.sessions.FromRequest(ctx, r)
 	if err != nil {
 		return socket.Identity{}, unauthenticated(err)
 	}
-	return socket.Identity{UserID: s.UserID, SessionID: s.ID, Token: socket.Secret(token)}, nil
+	return identity(token, s), nil
+}
+
+func identity(token string, s session.Session) socket.Identity {
+	return socket.Identity{UserID: s.UserID, SessionID: s.ID, Token: socket.Secret(token)}
 }
 
 // Redeem implements [socket.Auth].
@@ -42,7 +49,7 @@ func (a auth) Redeem(ctx context.Context, t string) (socket.Identity, error) {
 	if err != nil {
 		return socket.Identity{}, unauthenticated(err)
 	}
-	return socket.Identity{UserID: s.UserID, SessionID: s.ID, Token: socket.Secret(token)}, nil
+	return identity(token, s), nil
 }
 
 // Recheck implements [socket.Auth].

@@ -15,7 +15,7 @@ func (s *Server) watchGauges(p metric.MeterProvider) (stop func(), err error) {
 		p = noop.NewMeterProvider()
 	}
 	m := p.Meter("github.com/crewbeat/crewbeat/services/realtime")
-	channels, err := m.Int64ObservableGauge("realtime.channels", metric.WithDescription("Channels that somebody on this node follows, those of sessions included."))
+	channels, err := m.Int64ObservableGauge("realtime.channels", metric.WithDescription("Channels that somebody on this node follows, and one for each person's sessions."))
 	if err != nil {
 		return nil, fmt.Errorf("create instrument: %w", err)
 	}
@@ -24,7 +24,7 @@ func (s *Server) watchGauges(p metric.MeterProvider) (stop func(), err error) {
 		return nil, fmt.Errorf("create instrument: %w", err)
 	}
 	r, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		o.ObserveInt64(channels, int64(s.hub.Channels()))
+		o.ObserveInt64(channels, int64(s.Channels()))
 		o.ObserveInt64(active, int64(s.sockets.Subscriptions()))
 		return nil
 	}, channels, active)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -21,7 +20,7 @@ func newPresence(ctx context.Context, c Config, teams func(context.Context, stri
 	if c.Redis != nil {
 		board = presence.NewRedis(c.Redis)
 	}
-	h := hints{broker: c.Broker, log: c.Log}
+	h := hints{broker: c.Broker}
 	return presence.New(ctx, presence.Options{
 		Board: board, Teams: teams, Tell: h.tell, Listen: h.listen,
 		TTL: c.Limits.Lease, Every: c.Limits.Renew, Linger: c.Limits.Linger, Batch: c.Limits.Batch, Grace: c.Limits.Grace,
@@ -33,7 +32,6 @@ func newPresence(ctx context.Context, c Config, teams func(context.Context, stri
 // events that may be lost, in a channel that no client may follow.
 type hints struct {
 	broker event.Broker
-	log    *slog.Logger
 }
 
 type hint struct {
@@ -69,17 +67,13 @@ func untraced(ctx context.Context) context.Context {
 	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span}))
 }
 
-func (h hints) listen(ctx context.Context, team string, changed func(node string)) {
-	_, stop, err := h.broker.Subscribe(ctx, hintChannel(team), listener(changed))
+func (h hints) listen(ctx context.Context, team string, changed func(node string)) (stop func(), err error) {
+	_, stop, err = h.broker.Subscribe(ctx, hintChannel(team), listener(changed))
 	if err != nil {
-		if ctx.Err() == nil {
-			h.log.WarnContext(ctx, "who comes to other nodes is seen late", slog.Any("error", err))
-		}
-		return
+		return nil, fmt.Errorf("listen to other nodes: %w", err)
 	}
-	defer stop()
 	changed("")
-	<-ctx.Done()
+	return stop, nil
 }
 
 func hintChannel(team string) string { return "team:" + team + ":presence" }

@@ -33,6 +33,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/slack"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/ticket"
 )
@@ -47,10 +48,11 @@ type Server struct {
 	tickets  *ticket.Tickets
 	here     *presence.Presence
 	attempts *ratelimit.Limiter
+	turns    chan struct{} // a place for each request that is answered
 	beacons  beacons
 	auth     auth
 	unwatch  func()
-	watched  sync.WaitGroup // that sessions end
+	watched  sync.WaitGroup // that sessions end, and memory is given back
 	handler  http.Handler
 }
 
@@ -69,7 +71,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	s := &Server{c: c, ctx: ctx, attempts: attempts}
+	s := &Server{c: c, ctx: ctx, attempts: attempts, turns: turns()}
 	if s.beacons, err = newBeacons(c.Meter); err != nil {
 		return nil, err
 	}
@@ -80,6 +82,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		Delivered:   func(m event.Message) { s.sockets.Delivered(m) },
 		Interrupted: func(channel string) { s.sockets.Interrupted(channel) },
 		TakesRights: socket.TakesRights,
+		Followed:    func(channel string) bool { return s.hub.Follows(channel) },
 		Log:         c.Log, Tracer: c.Tracer, Meter: c.Meter,
 	})
 	if err != nil {
@@ -95,7 +98,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("set up presence: %w", err)
 	}
 	s.sockets, err = socket.New(ctx, socket.Config{
-		Hub: s.hub, Auth: s.auth, Quota: s.quota, Presence: s.here, Own: s.auth.own,
+		Hub: s.hub, Auth: s.auth, Quota: s.quota, Presence: s.here, Listen: f.Listen, Own: s.auth.own,
 		Origins: c.Origins, Proxies: c.proxies,
 		PerUser: c.Limits.PerUser, PerIP: c.Limits.PerIP, Comment: c.Limits.Comment, Introduce: c.Limits.Introduce, PerSecond: c.Limits.PerSecond, QueueLen: c.Limits.QueueLen, QueueBytes: c.Limits.QueueBytes,
 		PingEvery: c.Limits.PingEvery, PongWithin: c.Limits.PongWithin, SlowAfter: c.Limits.SlowAfter,
@@ -118,6 +121,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	unfollow := c.Broker.Watch(s.sockets.SetUp)
 	watching, stop := context.WithCancel(ctx)
+	s.watched.Go(func() { slack.Run(watching, s.Connections, c.Log) })
 	s.watched.Go(func() {
 		c.Sessions.Watch(watching, func(e session.Ended) { s.sockets.Ended(e.UserID, e.SessionID, e.Replaced) })
 	})
@@ -128,11 +132,11 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.watched.Wait()
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/rt/v1/ws", s.limited(s.sockets.ServeHTTP, refuseAttempt))
+	mux.HandleFunc("/rt/v1/ws", s.limited(atOnce(s.sockets.ServeHTTP), refuseAttempt))
 	// An EventSource never comes again after a 429.
 	mux.HandleFunc("/rt/v1/events", s.limited(s.sockets.ServeEvents, func(w http.ResponseWriter, _ *http.Request) { s.sockets.ComeLater(w) }))
-	mux.HandleFunc("/rt/v1/ticket", s.limited(s.serveTicket, refuseAttempt))
-	mux.HandleFunc("/rt/v1/beacon", s.limited(s.serveBeacon, refuseAttempt))
+	mux.HandleFunc("/rt/v1/ticket", s.limited(atOnce(s.serveTicket), refuseAttempt))
+	mux.HandleFunc("/rt/v1/beacon", s.limited(afterwards(s.serveBeacon), refuseAttempt))
 	mux.HandleFunc("/rt/", func(w http.ResponseWriter, _ *http.Request) {
 		socket.Problem(w, http.StatusNotFound, "not-found", "There is nothing here", "Events are at /rt/v1/ws, or /rt/v1/events as server-sent events; tickets are at /rt/v1/ticket.")
 	})
@@ -169,5 +173,6 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Channels returns how many channels this node follows.
-func (s *Server) Channels() int { return s.hub.Channels() }
+// Channels returns how many channels this node follows: for its connections, and
+// one for the session of each person.
+func (s *Server) Channels() int { return s.hub.Channels() + s.sockets.Users() }

@@ -36,11 +36,25 @@ func NewMemory(o Options) (*Memory, error) {
 	return &Memory{o: o, tracer: tracer(o.Tracer), metrics: ms, channels: map[string]*memoryChannel{}}, nil
 }
 
+// memoryChannel is kept small: there is one for each person who is connected.
 type memoryChannel struct {
 	mu      sync.Mutex
 	ledger  ledger
-	touched time.Time
-	subs    map[*Subscriber]Subscriber
+	touched int64 // in nanoseconds of the clock
+	subs    []*memorySubscription
+}
+
+type memorySubscription struct {
+	Subscriber
+	b  *Memory
+	ch *memoryChannel
+}
+
+func (s *memorySubscription) stop() {
+	s.ch.mu.Lock()
+	defer s.ch.mu.Unlock()
+	s.ch.subs = slices.DeleteFunc(s.ch.subs, func(o *memorySubscription) bool { return o == s })
+	s.ch.touched = s.b.o.Now().UnixNano()
 }
 
 // Publish implements [Broker].
@@ -133,18 +147,9 @@ func (b *Memory) Subscribe(_ context.Context, channel string, s Subscriber) (Pos
 		return Position{}, nil, err
 	}
 	defer release()
-	if ch.subs == nil {
-		ch.subs = map[*Subscriber]Subscriber{}
-	}
-	key := new(s)
-	ch.subs[key] = s
-	stop := func() {
-		ch.mu.Lock()
-		defer ch.mu.Unlock()
-		delete(ch.subs, key)
-		ch.touched = b.o.Now()
-	}
-	return ch.ledger.head(), stop, nil
+	sub := &memorySubscription{Subscriber: s, b: b, ch: ch}
+	ch.subs = append(ch.subs, sub)
+	return ch.ledger.head(), sub.stop, nil
 }
 
 // Watch implements [Broker]: memory is always there.
@@ -185,7 +190,7 @@ func (b *Memory) channel(name string) (ch *memoryChannel, release func(), err er
 	}
 	ch.mu.Lock()
 	b.mu.Unlock()
-	ch.touched = now
+	ch.touched = now.UnixNano()
 	return ch, ch.mu.Unlock, nil
 }
 
@@ -196,7 +201,7 @@ func (b *Memory) forget(now time.Time) {
 		if !ch.mu.TryLock() {
 			continue // in use
 		}
-		if len(ch.subs) == 0 && now.Sub(ch.touched) > b.o.History {
+		if len(ch.subs) == 0 && now.UnixNano()-ch.touched > int64(b.o.History) {
 			delete(b.channels, name)
 		}
 		ch.mu.Unlock()

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // idler is a row of the idle table.
@@ -106,7 +105,7 @@ func (r *run) idleTurn(ctx context.Context, row *idler, desk storeFlags, tokens 
 	if err := settle(ctx, server, r.Idle); err != nil {
 		return err
 	}
-	if err := pause(ctx, min(r.Turn, 3*time.Second)); err != nil {
+	if err := pause(ctx, 3*r.Turn); err != nil { // idle is who has done nothing for a while
 		return err
 	}
 	row.where = nil

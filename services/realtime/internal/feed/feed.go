@@ -28,6 +28,9 @@ type Options struct {
 	// not block.
 	Delivered   func(event.Message)
 	Interrupted func(channel string)
+	// Followed reports whether a channel is subscribed for followers; nil means
+	// that none is. It must not block.
+	Followed func(channel string) bool
 	// TakesRights reports of which events the next one has to wait until
 	// Delivered has returned; nil means of none.
 	TakesRights func(*event.Envelope) bool
@@ -84,6 +87,15 @@ func (f *Feed) Subscribe(ctx context.Context, channel string, s hub.Sink) (event
 	return f.o.Broker.Subscribe(ctx, channel, &reader{feed: f, channel: channel, sink: s})
 }
 
+// Listen has Delivered and Interrupted told of a channel that nobody on this
+// node need follow, until stop is called. It waits as Subscribe does. While
+// somebody does follow it they are told by that, which is after those have
+// been handed the event.
+func (f *Feed) Listen(ctx context.Context, channel string) (stop func(), err error) {
+	_, stop, err = f.Subscribe(ctx, channel, nil)
+	return stop, err
+}
+
 // Since implements [hub.Source].
 func (f *Feed) Since(ctx context.Context, channel string, after event.Position, limit int) (hub.Page, error) {
 	h, err := f.o.Broker.Since(ctx, channel, after, limit)
@@ -108,12 +120,27 @@ func frame(m event.Message) *hub.Frame {
 type reader struct {
 	feed    *Feed
 	channel string
-	sink    hub.Sink
+	sink    hub.Sink // nil: this node only listens
+}
+
+// listens reports whether r is there to tell Delivered and Interrupted alone,
+// and whether it has to.
+func (r *reader) listens() (only, tell bool) {
+	if r.sink != nil {
+		return false, false
+	}
+	return true, r.feed.o.Followed == nil || !r.feed.o.Followed(r.channel)
 }
 
 // Deliver implements [event.Subscriber].
 func (r *reader) Deliver(m event.Message) {
 	f := r.feed
+	if only, tell := r.listens(); only {
+		if tell && f.o.Delivered != nil {
+			f.o.Delivered(m)
+		}
+		return
+	}
 	template := event.Template(r.channel)
 	began := f.o.Now()
 	ctx, process, traced := f.start(f.life, m, template)
@@ -161,8 +188,14 @@ func (f *Feed) start(ctx context.Context, m event.Message, template string) (con
 
 // Reset implements [event.Subscriber].
 func (r *reader) Reset(reason string, at event.Position) {
+	only, tell := r.listens()
+	if only && !tell {
+		return
+	}
 	r.feed.resets.Add(r.feed.life, 1, metric.WithAttributes(attribute.String("reason", reason)))
-	r.sink.Reset(reason, at)
+	if !only {
+		r.sink.Reset(reason, at)
+	}
 	if r.feed.o.Interrupted != nil {
 		r.feed.o.Interrupted(r.channel)
 	}

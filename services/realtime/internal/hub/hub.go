@@ -137,6 +137,16 @@ func (h *Hub) Channels() int {
 	return n
 }
 
+// Follows reports whether a channel is subscribed, so that what happens in it
+// comes here.
+func (h *Hub) Follows(name string) bool {
+	s := &h.shards[maphash.String(h.seed, name)%shards]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := s.channels[name]
+	return ch != nil && ch.stop != nil
+}
+
 // acquire returns a channel and counts the caller as using it; the first one
 // has it subscribed. That is done when ready is closed, or if it is nil.
 func (h *Hub) acquire(name string) (_ *channel, ready chan struct{}) {
@@ -167,6 +177,7 @@ func (h *Hub) subscribe(ctx context.Context, ch *channel) {
 	s.mu.Lock()
 	ch.err = err
 	ch.cancel() // what there was to wait for is over
+	ch.cancel = nil
 	close(ch.ready)
 	ch.ready = nil
 	over := ch.users == 0 || h.ctx.Err() != nil
@@ -187,7 +198,9 @@ func (ch *channel) release() {
 		return
 	}
 	delete(s.channels, ch.name)
-	ch.cancel()
+	if ch.cancel != nil {
+		ch.cancel()
+	}
 	if ch.stop != nil {
 		// Not here: it waits for a delivery under way, which may wait for
 		// whoever has called this.
@@ -361,11 +374,11 @@ type channel struct {
 	name   string
 	hub    *Hub
 	shard  *shard
-	users  int // shard.mu: followers and those about to be
-	cancel context.CancelFunc
-	ready  chan struct{} // shard.mu: closed, and nil, once subscribed or failed
-	err    error         // why it failed; set before ready
-	stop   func()        // shard.mu: ends the subscription; nil: there is none
+	users  int                // shard.mu: followers and those about to be
+	cancel context.CancelFunc // shard.mu: nil once subscribed or failed
+	ready  chan struct{}      // shard.mu: closed, and nil, once subscribed or failed
+	err    error              // why it failed; set before ready
+	stop   func()             // shard.mu: ends the subscription; nil: there is none
 
 	in inbox
 

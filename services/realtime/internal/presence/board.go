@@ -45,10 +45,12 @@ func member(user, node string) string { return user + "@" + node }
 
 // add puts a lease by its name on a sheet, where the last of a user counts.
 func (s *Sheet) add(member string, ends time.Duration) {
-	user, _, ok := strings.Cut(member, "@")
-	if !ok {
-		return
+	if user, _, ok := strings.Cut(member, "@"); ok {
+		s.addUser(user, ends)
 	}
+}
+
+func (s *Sheet) addUser(user string, ends time.Duration) {
 	if s.Ends == nil {
 		s.Ends = map[string]time.Duration{}
 	}

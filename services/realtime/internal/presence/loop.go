@@ -61,15 +61,13 @@ func (p *Presence) due() (at time.Time) {
 // returns when to do so again.
 func (p *Presence) showAll() (again time.Time) {
 	now := time.Now()
-	var told []func()
+	var told []*Watch
 	p.mu.Lock()
 	for name, t := range p.teams {
 		changed, at := p.show(name, t, now)
 		again = sooner(again, at)
-		for w := range t.watchers {
-			if changed {
-				told = append(told, w.changed)
-			}
+		if changed {
+			told = append(told, t.watchers...)
 		}
 		// Whose lease has ended may have put it off since it was read.
 		for _, ends := range t.ends {
@@ -78,19 +76,19 @@ func (p *Presence) showAll() (again time.Time) {
 			}
 		}
 	}
-	for team, users := range p.leases {
-		for user, ends := range users {
-			if _, unsaid := p.dirty[pair{team, user}]; !unsaid && !ends.IsZero() && !ends.After(now) {
-				delete(users, user)
+	for team, list := range p.leases {
+		for user, ends := range list.ends {
+			if _, unsaid := p.dirty[pair{team, user}]; !unsaid && ends != 0 && ends <= p.moment(now) {
+				delete(list.ends, user)
 			}
 		}
-		if len(users) == 0 {
+		if len(list.ends) == 0 {
 			delete(p.leases, team)
 		}
 	}
 	p.mu.Unlock()
-	for _, changed := range told {
-		changed()
+	for _, w := range told {
+		w.told.Changed()
 	}
 	return again
 }
@@ -252,8 +250,8 @@ func (p *Presence) collect(w *work) {
 	if !w.all {
 		return
 	}
-	for team, users := range p.leases {
-		for user := range users {
+	for team, list := range p.leases {
+		for user := range list.ends {
 			if _, ok := w.dirty[pair{team, user}]; !ok {
 				w.leases = append(w.leases, p.write(team, user))
 			}
@@ -263,7 +261,7 @@ func (p *Presence) collect(w *work) {
 
 // write returns a lease of this node as it goes to the board; p.mu is held.
 func (p *Presence) write(team, user string) Lease {
-	return Lease{Team: team, User: user, For: rest(p.leases[team][user], p.o.TTL)}
+	return Lease{Team: team, User: user, For: rest(p.time(p.leases[team].ends[user]), p.o.TTL)}
 }
 
 // rest is how long a lease lasts: otherwise, if it has no end.

@@ -9,39 +9,43 @@ import (
 
 // Memory is a [Board] within one process.
 type Memory struct {
-	now func() time.Time
+	now   func() time.Time
+	began time.Time
 
 	mu    sync.Mutex
 	epoch string
-	teams map[string]map[string]time.Time // by name of the lease, when it ends
+	teams map[string]map[held]time.Duration // when a lease ends, since began
 }
+
+// held is a lease of a team.
+type held struct{ user, node string }
 
 // NewMemory returns an empty board. now is its clock; nil means time.Now.
 func NewMemory(now func() time.Time) *Memory {
 	if now == nil {
 		now = time.Now
 	}
-	return &Memory{now: now, epoch: rand.Text(), teams: map[string]map[string]time.Time{}}
+	return &Memory{now: now, began: now(), epoch: rand.Text(), teams: map[string]map[held]time.Duration{}}
 }
 
 // Write implements [Board].
 func (m *Memory) Write(_ context.Context, node string, leases []Lease) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
+	now := m.now().Sub(m.began)
 	for _, l := range leases {
 		t := m.teams[l.Team]
 		if t == nil {
-			t = map[string]time.Time{}
+			t = map[held]time.Duration{}
 			m.teams[l.Team] = t
 		}
-		name := member(l.User, node)
-		if _, ok := t[name]; ok || l.For > 0 && len(t) < leasesMost {
-			t[name] = now.Add(l.For)
+		lease := held{l.User, node}
+		if _, ok := t[lease]; ok || l.For > 0 && len(t) < leasesMost {
+			t[lease] = now + l.For
 		}
-		for name, ends := range t {
-			if now.Sub(ends) > keep {
-				delete(t, name)
+		for lease, ends := range t {
+			if now-ends > keep {
+				delete(t, lease)
 			}
 		}
 		if len(t) == 0 {
@@ -55,12 +59,12 @@ func (m *Memory) Write(_ context.Context, node string, leases []Lease) error {
 func (m *Memory) Read(_ context.Context, teams []string) ([]Sheet, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.now()
+	now := m.now().Sub(m.began)
 	sheets := make([]Sheet, len(teams))
 	for i, team := range teams {
-		for name, ends := range m.teams[team] {
+		for lease, ends := range m.teams[team] {
 			sheets[i].Epoch = m.epoch
-			sheets[i].add(name, ends.Sub(now))
+			sheets[i].addUser(lease.user, ends-now)
 		}
 	}
 	return sheets, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,10 +21,11 @@ type Options struct {
 	// Teams returns the teams of a user.
 	Teams func(ctx context.Context, user string) ([]string, error)
 	// Tell tells all nodes that leases of teams have changed on node, and
-	// Listen calls changed when one has said so of team, until ctx ends, and
-	// once with "" when it begins to hear. Without them changes are seen when leases end or are put off.
+	// Listen calls changed when one has said so of team, until stop is called,
+	// and once with "" when it begins to hear, which it waits for until ctx
+	// ends. Without them changes are seen when leases end or are put off.
 	Tell   func(ctx context.Context, node string, teams []string) error
-	Listen func(ctx context.Context, team string, changed func(node string))
+	Listen func(ctx context.Context, team string, changed func(node string)) (stop func(), err error)
 
 	TTL    time.Duration // of a lease that is not put off; 60 s
 	Every  time.Duration // between puttings off; 25 s
@@ -53,7 +55,7 @@ func (o Options) withDefaults() Options {
 		o.Tell = func(context.Context, string, []string) error { return nil }
 	}
 	if o.Listen == nil {
-		o.Listen = func(ctx context.Context, _ string, _ func(string)) { <-ctx.Done() }
+		o.Listen = func(context.Context, string, func(string)) (func(), error) { return func() {}, nil }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -72,16 +74,18 @@ type Presence struct {
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 	wake    chan struct{}
-	asking  chan struct{} // a place for each that asks for teams at once
+	began   time.Time
 	changes metric.Int64Counter
 	failed  metric.Int64Counter
 
 	mu     sync.Mutex
 	drains bool // who leaves now is on the way to another node
 	people map[string]*person
-	leases map[string]map[string]time.Time // of this node, by team and user, when they end; zero: not while the user is connected
-	dirty  map[pair]struct{}               // of these, not on the board as they are
-	teams  map[string]*team                // that somebody watches
+	ask    []string           // people whose teams are to be looked up
+	askers int                // goroutines that do
+	leases map[string]*roster // of this node, by team
+	dirty  map[pair]struct{}  // of these, not on the board as they are
+	teams  map[string]*team   // that somebody watches
 
 	loop
 }
@@ -90,10 +94,30 @@ type pair struct{ team, user string }
 
 // person is somebody who is connected to this node.
 type person struct {
-	conns  int
+	conns  int32
 	asking bool // for the teams
 	again  bool // and once more
-	teams  map[string]struct{}
+	teams  []string
+}
+
+// roster is the leases of this node in a team.
+type roster struct {
+	team string
+	ends map[string]moment // by user; zero: not while the user is connected
+}
+
+// moment is nanoseconds since a Presence began: there is one for each person
+// in each team.
+type moment int64
+
+func (p *Presence) moment(t time.Time) moment { return moment(t.Sub(p.began)) }
+
+// time returns when m is; zero, if it is never.
+func (p *Presence) time(m moment) time.Time {
+	if m == 0 {
+		return time.Time{}
+	}
+	return p.began.Add(time.Duration(m))
 }
 
 // New returns the presence of a node that lives until Close.
@@ -102,8 +126,8 @@ func New(ctx context.Context, o Options) (*Presence, error) {
 		return nil, errors.New("presence: Options.Board and Options.Teams are needed")
 	}
 	p := &Presence{
-		o: o.withDefaults(), node: rand.Text()[:12], wake: make(chan struct{}, 1), asking: make(chan struct{}, 8),
-		people: map[string]*person{}, leases: map[string]map[string]time.Time{}, dirty: map[pair]struct{}{}, teams: map[string]*team{},
+		o: o.withDefaults(), node: rand.Text()[:12], wake: make(chan struct{}, 1), began: time.Now().Add(-time.Nanosecond),
+		people: map[string]*person{}, leases: map[string]*roster{}, dirty: map[pair]struct{}{}, teams: map[string]*team{},
 	}
 	m := p.o.Meter.Meter("github.com/crewbeat/crewbeat/services/realtime/internal/presence")
 	var err error
@@ -141,15 +165,23 @@ func (p *Presence) Close(ctx context.Context) {
 	p.cancel()
 	p.wg.Wait()
 	p.mu.Lock()
+	var ignored []func()
+	for _, t := range p.teams {
+		ignored = append(ignored, t.ignore)
+	}
+	clear(p.teams)
 	var left []Lease
 	var teams []string
-	for team, users := range p.leases {
-		for user, ends := range users {
-			left = append(left, Lease{Team: team, User: user, For: rest(ends, p.linger())})
+	for team, list := range p.leases {
+		for user, ends := range list.ends {
+			left = append(left, Lease{Team: team, User: user, For: rest(p.time(ends), p.linger())})
 		}
 		teams = append(teams, team)
 	}
 	p.mu.Unlock()
+	for _, ignore := range ignored {
+		ignore()
+	}
 	if len(left) == 0 {
 		return
 	}
@@ -162,23 +194,22 @@ func (p *Presence) Close(ctx context.Context) {
 	}
 }
 
-// Enter says that a user has connected; leave, which may be called more than
-// once, that the connection has ended.
-func (p *Presence) Enter(user string) (leave func()) {
+// Enter says that a user has connected. Leave says that this has ended.
+func (p *Presence) Enter(user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	who := p.people[user]
 	if who == nil {
-		who = &person{teams: map[string]struct{}{}}
+		who = &person{}
 		p.people[user] = who
 	}
 	if who.conns++; who.conns == 1 {
-		p.ask(user, who)
+		p.lookUp(user, who)
 	}
-	return sync.OnceFunc(func() { p.leave(user) })
 }
 
-func (p *Presence) leave(user string) {
+// Leave says that a connection of a user has ended, once for each Enter.
+func (p *Presence) Leave(user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	who := p.people[user]
@@ -187,7 +218,7 @@ func (p *Presence) leave(user string) {
 	}
 	delete(p.people, user)
 	ends := time.Now().Add(p.linger())
-	for team := range who.teams {
+	for _, team := range who.teams {
 		p.lease(team, user, ends)
 	}
 }
@@ -197,75 +228,26 @@ func (p *Presence) Ask(user string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if who := p.people[user]; who != nil {
-		p.ask(user, who)
+		p.lookUp(user, who)
 	}
-}
-
-// ask looks up who's teams; p.mu is held.
-func (p *Presence) ask(user string, who *person) {
-	if who.asking {
-		who.again = true
-		return
-	}
-	who.asking = true
-	p.wg.Go(func() {
-		pause := 100 * time.Millisecond
-		for {
-			select {
-			case p.asking <- struct{}{}:
-			case <-p.ctx.Done():
-				return
-			}
-			ctx, cancel := context.WithTimeout(p.ctx, 5*time.Second)
-			teams, err := p.o.Teams(ctx, user)
-			cancel()
-			<-p.asking
-			p.mu.Lock()
-			over := p.people[user] != who
-			again := who.again
-			who.again = false
-			if err == nil && !over {
-				p.setTeams(user, who, teams)
-			}
-			who.asking = !over && (again || err != nil)
-			more := who.asking
-			p.mu.Unlock()
-			if !more {
-				return
-			}
-			if err == nil {
-				continue
-			}
-			t := time.NewTimer(pause)
-			pause = min(2*pause, 10*time.Second)
-			select {
-			case <-t.C:
-			case <-p.ctx.Done():
-				t.Stop()
-				return
-			}
-		}
-	})
 }
 
 // setTeams makes teams the ones that a user is here in; p.mu is held.
 func (p *Presence) setTeams(user string, who *person, teams []string) {
-	now := map[string]struct{}{}
-	for _, team := range teams[:min(len(teams), teamsMost)] {
-		now[team] = struct{}{}
+	teams = teams[:min(len(teams), teamsMost)]
+	for _, team := range teams {
 		p.join(user, who, team)
 	}
-	for team := range who.teams {
-		if _, ok := now[team]; !ok {
+	for _, team := range slices.Clone(who.teams) {
+		if !slices.Contains(teams, team) {
 			p.part(user, who, team)
 		}
 	}
 }
 
 func (p *Presence) join(user string, who *person, team string) {
-	if _, ok := who.teams[team]; !ok && len(who.teams) < teamsMost {
-		who.teams[team] = struct{}{}
-		p.lease(team, user, time.Time{})
+	if !slices.Contains(who.teams, team) && len(who.teams) < teamsMost {
+		who.teams = append(who.teams, p.lease(team, user, time.Time{}).team)
 	}
 	if t := p.teams[team]; t != nil {
 		delete(t.gone, user)
@@ -274,7 +256,7 @@ func (p *Presence) join(user string, who *person, team string) {
 
 // part ends a user's being in a team at once.
 func (p *Presence) part(user string, who *person, team string) {
-	delete(who.teams, team)
+	who.teams = slices.DeleteFunc(who.teams, func(t string) bool { return t == team })
 	p.lease(team, user, time.Now())
 	p.hide(user, team)
 }
@@ -308,14 +290,21 @@ func (p *Presence) Part(user, team string) {
 	}
 }
 
-// lease sets the end of a lease of this node; p.mu is held.
-func (p *Presence) lease(team, user string, ends time.Time) {
-	if p.leases[team] == nil {
-		p.leases[team] = map[string]time.Time{}
+// lease sets the end of a lease of this node; zero is none. p.mu is held. It
+// returns the roster, whose name of the team serves everybody.
+func (p *Presence) lease(team, user string, ends time.Time) *roster {
+	list := p.leases[team]
+	if list == nil {
+		list = &roster{team: team, ends: map[string]moment{}}
+		p.leases[team] = list
 	}
-	p.leases[team][user] = ends
-	p.dirty[pair{team, user}] = struct{}{}
+	list.ends[user] = 0
+	if !ends.IsZero() {
+		list.ends[user] = p.moment(ends)
+	}
+	p.dirty[pair{list.team, user}] = struct{}{}
 	p.poke()
+	return list
 }
 
 // poke has the loop look at what has changed.

@@ -101,15 +101,16 @@ func (w *world) tell(_ context.Context, node string, teams []string) error {
 	return nil
 }
 
-func (w *world) listen(ctx context.Context, team string, changed func(string)) {
+func (w *world) listen(_ context.Context, team string, changed func(string)) (stop func(), err error) {
 	w.mu.Lock()
 	w.listens[&changed] = team
 	w.mu.Unlock()
 	changed("")
-	<-ctx.Done()
-	w.mu.Lock()
-	delete(w.listens, &changed)
-	w.mu.Unlock()
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.listens, &changed)
+	}, nil
 }
 
 func (w *world) node() (*presence.Presence, *link) {
@@ -137,7 +138,7 @@ func (w *world) node() (*presence.Presence, *link) {
 // up to views.
 type witness struct {
 	t     *testing.T
-	watch *presence.Watch
+	watch *presence.Observed
 	mu    sync.Mutex
 	users map[string]bool
 	rev   uint64
@@ -150,7 +151,7 @@ type witness struct {
 func watch(t *testing.T, p *presence.Presence, team string) *witness {
 	wt := &witness{t: t, users: map[string]bool{}}
 	ready := make(chan struct{})
-	wt.watch = p.Watch(team, func() { <-ready; wt.see() })
+	wt.watch = p.Observe(team, func() { <-ready; wt.see() })
 	close(ready)
 	return wt
 }
@@ -212,10 +213,10 @@ func TestWhoConnectsIsSeenByAllNodesWithinTwoSeconds(t *testing.T) {
 		here, there := watch(t, a, harbor), watch(t, b, harbor)
 		other := watch(t, b, lock)
 		here.expect(0)
-		a.Enter("mira")
+		a.Visit("mira")
 		here.expect(2*time.Second, "mira")
 		there.expect(0, "mira")
-		b.Enter("jonas")
+		b.Visit("jonas")
 		here.expect(2*time.Second, "jonas", "mira")
 		there.expect(0, "jonas", "mira")
 		other.expect(0)
@@ -232,9 +233,9 @@ func TestWhoComesWhileTheBoardIsReadIsSeenToo(t *testing.T) {
 		seen := watch(t, a, harbor)
 		seen.expect(5 * time.Second)
 		far.late.Store(int64(time.Second))
-		b.Enter("jonas")
+		b.Visit("jonas")
 		seen.expect(500 * time.Millisecond)
-		b.Enter("mira")
+		b.Visit("mira")
 		seen.expect(3*time.Second, "jonas", "mira")
 	})
 }
@@ -245,8 +246,8 @@ func TestSomebodyLeavesOnceTenSecondsAfterTheLastConnection(t *testing.T) {
 		a, _ := w.node()
 		b, _ := w.node()
 		seen := watch(t, b, harbor)
-		one, two := a.Enter("mira"), a.Enter("mira")
-		three := b.Enter("mira")
+		one, two := a.Visit("mira"), a.Visit("mira")
+		three := b.Visit("mira")
 		seen.expect(2*time.Second, "mira")
 		one()
 		one() // once is enough
@@ -268,12 +269,12 @@ func TestAReloadIsNotNoticed(t *testing.T) {
 		a, _ := w.node()
 		b, _ := w.node()
 		seen, own := watch(t, a, harbor), watch(t, b, harbor)
-		leave := b.Enter("mira")
+		leave := b.Visit("mira")
 		seen.expect(2*time.Second, "mira")
 		for i := range 10 {
 			leave()
 			seen.expect(8*time.Second, "mira")
-			leave = []*presence.Presence{a, b}[i%2].Enter("mira")
+			leave = []*presence.Presence{a, b}[i%2].Visit("mira")
 			seen.expect(time.Duration(i)*7*time.Second, "mira")
 		}
 		seen.nobodyLeft()
@@ -300,7 +301,7 @@ func TestARestartOfEveryNodeInTurnIsNotNoticed(t *testing.T) {
 				for i := range 60 {
 					user := fmt.Sprintf("u%02d", i)
 					crew = append(crew, user)
-					leaves[i%3][user] = nodes[i%3].Enter(user)
+					leaves[i%3][user] = nodes[i%3].Visit(user)
 				}
 				seen.expect(3*time.Second, crew...)
 				for i := range nodes {
@@ -315,7 +316,7 @@ func TestARestartOfEveryNodeInTurnIsNotNoticed(t *testing.T) {
 						pass(tt.off)
 					}
 					for user, leave := range moving {
-						leaves[next][user] = nodes[next].Enter(user)
+						leaves[next][user] = nodes[next].Visit(user)
 						leave()
 					}
 					nodes[i].Close(t.Context())
@@ -343,7 +344,7 @@ func TestABoardThatIsSlowIsWrittenAllTheSame(t *testing.T) {
 			w.mu.Lock()
 			w.teams[user] = []string{team}
 			w.mu.Unlock()
-			a.Enter(user)
+			a.Visit(user)
 			if team == "team0" {
 				crew = append(crew, user)
 			}
@@ -372,8 +373,8 @@ func TestWhoLeavesANodeThatDrainsHasTimeToComeToAnother(t *testing.T) {
 		b, _ := w.node()
 		c, _ := w.node()
 		seen := watch(t, c, harbor)
-		leave := map[string]func(){"jonas": a.Enter("jonas"), "lena": a.Enter("lena"), "mira": a.Enter("mira")}
-		a.Enter("nino") // stays until the end
+		leave := map[string]func(){"jonas": a.Visit("jonas"), "lena": a.Visit("lena"), "mira": a.Visit("mira")}
+		a.Visit("nino") // stays until the end
 		seen.expect(3*time.Second, "jonas", "lena", "mira", "nino")
 		leave["lena"]() // of her own accord, before
 		a.Drain()
@@ -382,8 +383,8 @@ func TestWhoLeavesANodeThatDrainsHasTimeToComeToAnother(t *testing.T) {
 		seen.expect(13*time.Second, "jonas", "mira", "nino")
 		a.Close(t.Context())
 		seen.expect(27*time.Second, "jonas", "mira", "nino")
-		b.Enter("jonas")
-		b.Enter("nino")
+		b.Visit("jonas")
+		b.Visit("nino")
 		seen.expect(25*time.Second, "jonas", "nino")
 		seen.expect(2*time.Minute, "jonas", "nino")
 		if want := []string{"lena", "mira"}; !slices.Equal(seen.leave, want) {
@@ -398,9 +399,9 @@ func TestPeopleOfAKilledNodeLeaveWhenTheirLeasesEnd(t *testing.T) {
 		a, _ := w.node()
 		b, killed := w.node()
 		seen := watch(t, a, harbor)
-		a.Enter("mira")
-		b.Enter("mira")
-		b.Enter("jonas")
+		a.Visit("mira")
+		b.Visit("mira")
+		b.Visit("jonas")
 		seen.expect(40*time.Second, "jonas", "mira")
 		killed.cut.Store(true)
 		seen.expect(30*time.Second, "jonas", "mira")
@@ -422,8 +423,8 @@ func TestNobodyLeavesBecauseTheBoardWasAway(t *testing.T) {
 				a, _ := w.node()
 				b, _ := w.node()
 				seen, there := watch(t, a, harbor), watch(t, b, harbor)
-				a.Enter("mira")
-				leave := b.Enter("jonas")
+				a.Visit("mira")
+				leave := b.Visit("jonas")
 				seen.expect(3*time.Second, "jonas", "mira")
 				for _, gone := range []time.Duration{10 * time.Second, 5 * time.Minute} {
 					w.away.Store(true)
@@ -436,7 +437,7 @@ func TestNobodyLeavesBecauseTheBoardWasAway(t *testing.T) {
 				// Who came meanwhile is seen here at once, and there afterwards.
 				w.away.Store(true)
 				pass(3 * time.Minute)
-				a.Enter("lena")
+				a.Visit("lena")
 				seen.expect(3*time.Second, "jonas", "lena", "mira")
 				w.away.Store(false)
 				there.expect(time.Minute, "jonas", "lena", "mira")
@@ -456,15 +457,15 @@ func TestNobodyLeavesWhenTheBoardLosesEverythingUnnoticed(t *testing.T) {
 		a, _ := w.node()
 		b, _ := w.node()
 		seen := watch(t, a, harbor)
-		a.Enter("mira")
-		b.Enter("jonas")
+		a.Visit("mira")
+		b.Visit("jonas")
 		for range 20 {
 			pass(7 * time.Second)
 			w.empty.Store(true)
 			pass(53 * time.Second)
 			// A change has the board read, at its emptiest.
 			w.empty.Store(true)
-			a.Enter("lena")()
+			a.Visit("lena")()
 			pass(time.Minute)
 		}
 		if slices.ContainsFunc(seen.leave, func(u string) bool { return u != "lena" }) {
@@ -478,10 +479,10 @@ func TestWhatTheBoardHasLostIsWrittenAgainAtOnce(t *testing.T) {
 		w := newWorld(t)
 		a, _ := w.node()
 		seen := watch(t, a, harbor)
-		a.Enter("mira")
+		a.Visit("mira")
 		seen.expect(3*time.Second, "mira")
 		w.empty.Store(true)
-		a.Enter("lena") // has it noticed
+		a.Visit("lena") // has it noticed
 		seen.expect(2*time.Second, "lena", "mira")
 		b, _ := w.node() // knows only what is on the board
 		watch(t, b, harbor).expect(2*time.Second, "lena", "mira")
@@ -496,7 +497,7 @@ func TestAViewChangesOnceASecondAtMost(t *testing.T) {
 		here, there := watch(t, a, harbor), watch(t, b, harbor)
 		here.expect(2 * time.Second)
 		for i := range 600 {
-			a.Enter(fmt.Sprintf("u%03d", i))
+			a.Visit(fmt.Sprintf("u%03d", i))
 			pass(10 * time.Millisecond)
 		}
 		pass(3 * time.Second)
@@ -520,10 +521,10 @@ func TestWhoIsRemovedFromATeamIsNoLongerSeenThere(t *testing.T) {
 		a, _ := w.node()
 		b, _ := w.node()
 		here, there, other := watch(t, a, harbor), watch(t, b, harbor), watch(t, b, lock)
-		a.Enter("mira")
+		a.Visit("mira")
 		there.expect(3*time.Second, "mira")
 		c, _ := w.node() // does not hear of anything
-		c.Enter("mira")
+		c.Visit("mira")
 		pass(time.Second)
 		a.Part("mira", harbor)
 		b.Part("mira", harbor)
@@ -556,16 +557,16 @@ func TestWhatNodesTellEachOtherMayBeLost(t *testing.T) {
 		a, _ := w.node()
 		b, _ := w.node()
 		seen := watch(t, a, harbor)
-		leave := b.Enter("mira")
+		leave := b.Visit("mira")
 		seen.expect(27*time.Second, "mira")
 		// The lease looks over here, but was put off.
 		leave()
 		pass(5 * time.Second)
 		w.deaf.Store(false)
-		b.Enter("jonas") // has it read
+		b.Visit("jonas") // has it read
 		pass(2 * time.Second)
 		w.deaf.Store(true)
-		b.Enter("mira")
+		b.Visit("mira")
 		seen.expect(time.Minute, "jonas", "mira")
 		seen.nobodyLeft()
 	})
@@ -578,7 +579,7 @@ func TestNobodyIsWatchedAfterTheLastWatcher(t *testing.T) {
 		one, two := watch(t, a, harbor), watch(t, a, harbor)
 		pass(time.Second)
 		one.watch.Stop()
-		a.Enter("mira")
+		a.Visit("mira")
 		two.expect(2*time.Second, "mira")
 		if one.views > 1 {
 			t.Error("who has stopped is told")

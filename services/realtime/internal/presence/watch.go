@@ -2,6 +2,8 @@ package presence
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync/atomic"
@@ -10,8 +12,9 @@ import (
 
 // team is one that somebody on this node watches.
 type team struct {
-	watchers map[*Watch]struct{}
-	ignore   context.CancelFunc // of what other nodes say
+	name     string
+	watchers []*Watch
+	ignore   func() // what other nodes say
 	view     atomic.Pointer[View]
 
 	// Presence.mu guards these.
@@ -25,45 +28,71 @@ type team struct {
 	gone  map[string]time.Time // of people who are no members any more, until when they are not shown
 }
 
-// Watch tells of who of a team is here.
+// Watcher is told by a watch that it has begun with a view, and of each view
+// that follows. It must not block, and must not call the Presence.
+type Watcher interface{ Changed() }
+
+// Watch tells of who of a team is here. It is a part of whoever watches: there
+// is one for each connection and team.
 type Watch struct {
-	p       *Presence
-	name    string
-	team    *team
-	changed func()
+	team *team
+	told Watcher
 }
 
-// Watch begins to watch a team. changed is called when there is a view, and
-// with each that follows; it must not block, and must not call p. Stop ends it.
-func (p *Presence) Watch(name string, changed func()) *Watch {
+// Watch begins to watch a team by w, until Unwatch.
+func (p *Presence) Watch(w *Watch, name string, told Watcher) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.teams[name]
 	if t == nil {
-		t = &team{watchers: map[*Watch]struct{}{}, ends: map[string]time.Time{}, gone: map[string]time.Time{}, due: true}
-		var ctx context.Context
-		ctx, t.ignore = context.WithCancel(p.ctx)
+		t = &team{name: name, ends: map[string]time.Time{}, gone: map[string]time.Time{}, due: true}
 		p.teams[name] = t
-		p.wg.Go(func() { p.o.Listen(ctx, name, func(node string) { p.news(t, node) }) })
+		p.listen(t)
 		p.poke()
 	}
-	w := &Watch{p: p, name: name, team: t, changed: changed}
-	t.watchers[w] = struct{}{}
-	return w
+	w.team, w.told = t, told
+	t.watchers = append(t.watchers, w)
+}
+
+// listen has t hear what other nodes say until it is ignored; p.mu is held.
+func (p *Presence) listen(t *team) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	t.ignore = cancel
+	p.wg.Go(func() {
+		stop, err := p.o.Listen(ctx, t.name, func(node string) { p.news(t, node) })
+		if err != nil {
+			cancel()
+			if p.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+				p.o.Log.WarnContext(p.ctx, "who comes to other nodes is seen late", slog.Any("error", err))
+			}
+			return
+		}
+		p.mu.Lock()
+		over := ctx.Err() != nil
+		cancel()
+		t.ignore = stop
+		p.mu.Unlock()
+		if over {
+			stop()
+		}
+	})
 }
 
 // View returns who is here now, or nil while that is not known.
 func (w *Watch) View() *View { return w.team.view.Load() }
 
-// Stop ends the watch. changed may still be on its way.
-func (w *Watch) Stop() {
-	w.p.mu.Lock()
-	defer w.p.mu.Unlock()
-	delete(w.team.watchers, w)
-	if len(w.team.watchers) == 0 && w.p.teams[w.name] == w.team {
-		w.team.ignore()
-		delete(w.p.teams, w.name)
+// Unwatch ends a watch. Its watcher may still be about to be told.
+func (p *Presence) Unwatch(w *Watch) {
+	p.mu.Lock()
+	t := w.team
+	t.watchers = slices.DeleteFunc(t.watchers, func(o *Watch) bool { return o == w })
+	ignore := func() {}
+	if len(t.watchers) == 0 && p.teams[t.name] == t {
+		delete(p.teams, t.name)
+		ignore = t.ignore
 	}
+	p.mu.Unlock()
+	ignore()
 }
 
 // news has a team read soon, unless it is from this node.
@@ -107,10 +136,12 @@ func (p *Presence) show(name string, t *team, now time.Time) (changed bool, agai
 			again = sooner(again, ends)
 		}
 	}
-	for user, ends := range p.leases[name] {
-		if ends.IsZero() || ends.After(now) {
-			here[user] = struct{}{}
-			again = sooner(again, ends)
+	if list := p.leases[name]; list != nil {
+		for user, ends := range list.ends {
+			if ends == 0 || ends > p.moment(now) {
+				here[user] = struct{}{}
+				again = sooner(again, p.time(ends))
+			}
 		}
 	}
 	view := t.view.Load()

@@ -8,6 +8,7 @@ package quota
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -75,18 +76,37 @@ type Quota struct {
 	wake   chan struct{} // something was given back
 
 	mu     sync.Mutex
-	leases map[string][]uint64 // by key, the numbers of this node's
+	leases map[tag][]uint64    // the numbers of this node's
 	asked  map[uint64]struct{} // of these, those that Redis has not answered for: it may refuse them
-	gone   map[string][]string // given back, and perhaps still in Redis
+	gone   map[tag][]string    // given back, and perhaps still in Redis
 	number uint64
 	away   time.Time // Redis is left alone until then
+}
+
+// tag stands for whom is counted, as [caching.Digest] does.
+type tag [16]byte
+
+func (q *Quota) tag(key string) (t tag) {
+	if n, err := base64.RawURLEncoding.Decode(t[:], []byte(caching.Digest(q.o.Secret, "connections", key))); n != len(t) || err != nil {
+		panic("quota: a digest is not of 128 bits") // it was made a moment ago
+	}
+	return t
+}
+
+// key is the name in Redis.
+func (t tag) key() string { return "rt:q:{" + base64.RawURLEncoding.EncodeToString(t[:]) + "}" }
+
+// Place is one that was taken. The zero value is none.
+type Place struct {
+	tag    tag
+	number uint64
 }
 
 // New returns a quota that lives until Close.
 func New(ctx context.Context, o Options) *Quota {
 	q := &Quota{
 		o: o.withDefaults(), node: rand.Text(), wake: make(chan struct{}, 1),
-		leases: map[string][]uint64{}, asked: map[uint64]struct{}{}, gone: map[string][]string{},
+		leases: map[tag][]uint64{}, asked: map[uint64]struct{}{}, gone: map[tag][]string{},
 	}
 	ctx, q.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	if o.Client != nil {
@@ -117,29 +137,28 @@ func (q *Quota) Close(ctx context.Context) {
 
 // Take takes one of limit places under key, or reports that none is left. It
 // waits for Redis for a moment at most; without it the places of this node
-// alone count. give gives the place back; it does not wait, and calls after
-// the first do nothing.
-func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), ok bool) {
-	key = "rt:q:{" + caching.Digest(q.o.Secret, "connections", key) + "}"
+// alone count.
+func (q *Quota) Take(ctx context.Context, key string, limit int) (p Place, ok bool) {
+	p.tag = q.tag(key)
 	q.mu.Lock()
-	if len(q.leases[key]) >= limit {
+	if len(q.leases[p.tag]) >= limit {
 		q.mu.Unlock()
-		return nil, false
+		return Place{}, false
 	}
 	q.number++
-	number := q.number
-	q.leases[key] = append(q.leases[key], number)
+	p.number = q.number
+	q.leases[p.tag] = append(q.leases[p.tag], p.number)
 	ask := q.o.Client != nil && time.Now().After(q.away)
 	if ask {
-		q.asked[number] = struct{}{}
+		q.asked[p.number] = struct{}{}
 	}
 	q.mu.Unlock()
 	if ask {
 		asking, cancel := context.WithTimeout(ctx, q.o.Wait)
 		defer cancel()
-		n, err := take.Run(asking, q.o.Client, []string{key}, q.id(number), limit, q.o.TTL.Milliseconds()).Int()
+		n, err := take.Run(asking, q.o.Client, []string{p.tag.key()}, q.id(p.number), limit, q.o.TTL.Milliseconds()).Int()
 		q.mu.Lock()
-		delete(q.asked, number)
+		delete(q.asked, p.number)
 		q.mu.Unlock()
 		switch {
 		case err != nil && ctx.Err() == nil:
@@ -147,12 +166,16 @@ func (q *Quota) Take(ctx context.Context, key string, limit int) (give func(), o
 				q.o.Log.WarnContext(ctx, "connections are counted on this node alone: redis does not answer", slog.Any("error", err))
 			}
 		case err == nil && n == 0:
-			q.give(key, number, false)
-			return nil, false
+			q.give(p, false)
+			return Place{}, false
 		}
 	}
-	return func() { q.give(key, number, q.o.Client != nil) }, true
+	return p, true
 }
+
+// Give gives a place back. It does not wait, and does nothing if p is none or
+// was given back before.
+func (q *Quota) Give(p Place) { q.give(p, q.o.Client != nil) }
 
 // leave has Redis left alone for a while, and reports whether it was not
 // already: of many that wait for it at once, one is to say so.
@@ -167,21 +190,21 @@ func (q *Quota) leave(now time.Time) bool {
 // id is the name of a lease in Redis.
 func (q *Quota) id(number uint64) string { return q.node + strconv.FormatUint(number, 36) }
 
-func (q *Quota) give(key string, number uint64, tell bool) {
+func (q *Quota) give(p Place, tell bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i := slices.Index(q.leases[key], number)
+	i := slices.Index(q.leases[p.tag], p.number)
 	if i < 0 {
 		return // it was given back before
 	}
-	q.leases[key] = slices.Delete(q.leases[key], i, i+1)
-	if len(q.leases[key]) == 0 {
-		delete(q.leases, key)
+	q.leases[p.tag] = slices.Delete(q.leases[p.tag], i, i+1)
+	if len(q.leases[p.tag]) == 0 {
+		delete(q.leases, p.tag)
 	}
 	if !tell {
 		return
 	}
-	q.gone[key] = append(q.gone[key], q.id(number))
+	q.gone[p.tag] = append(q.gone[p.tag], q.id(p.number))
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -212,7 +235,7 @@ func (q *Quota) keep(ctx context.Context) {
 
 func (q *Quota) renew(ctx context.Context) error {
 	q.mu.Lock()
-	held := make(map[string][]any, len(q.leases))
+	held := make(map[tag][]any, len(q.leases))
 	for key, numbers := range q.leases {
 		args := []any{q.o.TTL.Milliseconds()}
 		for _, n := range numbers {
@@ -228,7 +251,7 @@ func (q *Quota) renew(ctx context.Context) error {
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(held)), batch) {
 		if _, err := q.o.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for _, key := range keys {
-				p.Eval(ctx, renew, []string{key}, held[key]...)
+				p.Eval(ctx, renew, []string{key.key()}, held[key]...)
 			}
 			return nil
 		}); err != nil {
@@ -243,7 +266,7 @@ func (q *Quota) renew(ctx context.Context) error {
 func (q *Quota) remove(ctx context.Context) error {
 	q.mu.Lock()
 	gone := q.gone
-	q.gone = map[string][]string{}
+	q.gone = map[tag][]string{}
 	q.mu.Unlock()
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(gone)), batch) {
 		_, err := q.o.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -252,7 +275,7 @@ func (q *Quota) remove(ctx context.Context) error {
 				for i, id := range gone[key] {
 					ids[i] = id
 				}
-				p.ZRem(ctx, key, ids...)
+				p.ZRem(ctx, key.key(), ids...)
 			}
 			return nil
 		})

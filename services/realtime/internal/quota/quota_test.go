@@ -56,12 +56,14 @@ func TestNoMorePlacesAreTakenThanThereAre(t *testing.T) {
 // conform is what both kinds must do, on two nodes that share what they share.
 func conform(t *testing.T, here, there *quota.Quota) {
 	var mu sync.Mutex
-	var gives []func()
+	var gives []quota.Place
+	nodes := map[quota.Place]*quota.Quota{}
 	var refused atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			give, ok := []*quota.Quota{here, there}[i%2].Take(t.Context(), "user:mira", 20)
+			q := []*quota.Quota{here, there}[i%2]
+			give, ok := q.Take(t.Context(), "user:mira", 20)
 			if !ok {
 				refused.Add(1)
 				return
@@ -69,6 +71,7 @@ func conform(t *testing.T, here, there *quota.Quota) {
 			mu.Lock()
 			defer mu.Unlock()
 			gives = append(gives, give)
+			nodes[give] = q
 		})
 	}
 	wg.Wait()
@@ -78,14 +81,15 @@ func conform(t *testing.T, here, there *quota.Quota) {
 	if give, ok := here.Take(t.Context(), "user:jonas", 1); !ok {
 		t.Error("another user was refused")
 	} else {
-		give()
+		here.Give(give)
 	}
-	gives[0]()
-	gives[0]() // once is enough
+	here.Give(quota.Place{}) // nobody's
+	nodes[gives[0]].Give(gives[0])
+	nodes[gives[0]].Give(gives[0]) // once is enough
 	until(t, "the place is free on both", func() bool {
 		give, ok := there.Take(t.Context(), "user:mira", 20)
 		if ok {
-			gives[0] = give
+			gives[0], nodes[give] = give, there
 		}
 		return ok
 	})
@@ -93,7 +97,7 @@ func conform(t *testing.T, here, there *quota.Quota) {
 		t.Error("a place that was given back twice was taken twice")
 	}
 	for _, give := range gives {
-		give()
+		nodes[give].Give(give)
 	}
 }
 
@@ -139,11 +143,11 @@ func TestAPlaceThatWasRefusedTakesNone(t *testing.T) {
 	if !<-refused {
 		t.Fatal("there were two places, where there is one")
 	}
-	give()
+	there.Give(give)
 	until(t, "the place is free", func() bool {
 		give, ok := there.Take(t.Context(), "user:mira", 1)
 		if ok {
-			give()
+			there.Give(give)
 		}
 		return ok
 	})
@@ -207,7 +211,7 @@ func TestWithRedisAwayTheLimitOfTheNodeHolds(t *testing.T) {
 	until(t, "redis has been told", func() bool {
 		give, ok := there.Take(t.Context(), "user:mira", 3)
 		if ok {
-			give()
+			there.Give(give)
 		}
 		return !ok
 	})

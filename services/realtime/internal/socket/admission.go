@@ -5,43 +5,52 @@ import (
 	"net/netip"
 
 	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
 )
 
-// admit takes a place among the connections of a user and of an address. give
-// returns it.
-func (s *Server) admit(r *http.Request, who Identity) (give func(), ok bool) {
-	giveIP, ok := s.admitIP(r)
-	if !ok {
-		return nil, false
+// places are those of a connection: among those of its address, and among those
+// of its user.
+type places [2]quota.Place
+
+// admit takes a place among the connections of a user and of an address.
+func (s *Server) admit(r *http.Request, who Identity) (p places, ok bool) {
+	if p[0], ok = s.admitIP(r); !ok {
+		return places{}, false
 	}
-	giveUser, ok := s.admitUser(who)
-	if !ok {
-		giveIP()
-		return nil, false
+	if p[1], ok = s.admitUser(who); !ok {
+		s.c.Quota.Give(p[0])
+		return places{}, false
 	}
-	return func() { giveUser(); giveIP() }, true
+	return p, true
 }
 
-func (s *Server) admitUser(who Identity) (give func(), ok bool) {
-	give, ok = s.c.Quota.Take(s.ctx, "user:"+who.UserID, s.c.PerUser)
+// giveBack returns places.
+func (s *Server) giveBack(p places) {
+	for _, one := range p {
+		s.c.Quota.Give(one)
+	}
+}
+
+func (s *Server) admitUser(who Identity) (p quota.Place, ok bool) {
+	p, ok = s.c.Quota.Take(s.ctx, "user:"+who.UserID, s.c.PerUser)
 	if !ok {
 		s.metrics.denied("connections")
 	}
-	return give, ok
+	return p, ok
 }
 
-func (s *Server) admitIP(r *http.Request) (give func(), ok bool) {
+func (s *Server) admitIP(r *http.Request) (p quota.Place, ok bool) {
 	block, public := clientBlock(r, s.c.Proxies)
 	if !public {
 		// A network of its own, or a proxy that nobody said is one: its limit
 		// would be one for everybody.
-		return func() {}, true
+		return quota.Place{}, true
 	}
-	give, ok = s.c.Quota.Take(s.ctx, "ip:"+block.String(), s.c.PerIP)
+	p, ok = s.c.Quota.Take(s.ctx, "ip:"+block.String(), s.c.PerIP)
 	if !ok {
 		s.metrics.denied("address")
 	}
-	return give, ok
+	return p, ok
 }
 
 // clientBlock returns the addresses that count as one client with that of r,

@@ -23,6 +23,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/event"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/feed"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/socket"
 )
 
@@ -36,9 +37,10 @@ func (everybody) Identify(context.Context, *http.Request) (socket.Identity, erro
 func (everybody) Redeem(context.Context, string) (socket.Identity, error) {
 	return socket.Identity{}, socket.ErrUnauthenticated
 }
-func (everybody) Recheck(context.Context, socket.Identity) error           { return nil }
-func (everybody) Allowed(context.Context, string, string) (bool, error)    { return true, nil }
-func (everybody) Take(context.Context, string, int) (give func(), ok bool) { return func() {}, true }
+func (everybody) Recheck(context.Context, socket.Identity) error        { return nil }
+func (everybody) Allowed(context.Context, string, string) (bool, error) { return true, nil }
+func (everybody) Take(context.Context, string, int) (quota.Place, bool) { return quota.Place{}, true }
+func (everybody) Give(quota.Place)                                      {}
 
 // narrow is a listener whose connections take little at a time, and may hide
 // that they can be written to without waiting.
@@ -103,7 +105,11 @@ func TestNothingWritesOverWhatWaits(t *testing.T) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", server)
-	mux.HandleFunc("/events", server.ServeEvents)
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		if wait := server.ServeEvents(w, r); wait != nil {
+			wait()
+		}
+	})
 	var hosts []string
 	for _, hidden := range []bool{false, true} {
 		web := httptest.NewUnstartedServer(mux)

@@ -14,6 +14,7 @@ import (
 	"github.com/crewbeat/crewbeat/services/internal/ratelimit"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
+	"github.com/crewbeat/crewbeat/services/realtime/internal/quota"
 )
 
 // ErrUnauthenticated reports that nobody is signed in (any more).
@@ -59,8 +60,9 @@ type Auth interface {
 // Quota counts connections, over all nodes if it can.
 type Quota interface {
 	// Take takes one of limit places under key; ok is false if there is none
-	// left. give returns it, and must not block.
-	Take(ctx context.Context, key string, limit int) (give func(), ok bool)
+	// left. Give returns it, and does not block; the zero place is none.
+	Take(ctx context.Context, key string, limit int) (p quota.Place, ok bool)
+	Give(p quota.Place)
 }
 
 // Config fits a Server. Hub, Auth and Quota are required.
@@ -68,6 +70,9 @@ type Config struct {
 	Hub   *hub.Hub
 	Auth  Auth
 	Quota Quota
+	// Listen has Server.Delivered and Server.Interrupted told of a channel until
+	// stop is called; nil: revocations are heard of by Server.Ended only.
+	Listen func(ctx context.Context, channel string) (stop func(), err error)
 	// Own returns the channels of a user and of the user's teams; nil: nobody can ask for them.
 	Own      func(ctx context.Context, userID string) ([]string, error)
 	Presence *presence.Presence // who of a team is here; nil: nobody is told

@@ -23,40 +23,49 @@ import (
 // errForbidden ends a subscription that is not allowed.
 var errForbidden = errors.New("forbidden")
 
-// conn is one client.
+// conn is one client. There are thousands that do nothing: what only some need
+// is behind a pointer.
 type conn struct {
 	s      *Server
 	number uint64
-	user   string // never changes; see identity
+	user   string // never changes; see who
 	nc     net.Conn
 	at     descriptor
-	stream *stream   // nil: it is a WebSocket
-	give   func()    // gives its place among the connections back
-	absent func()    // says that the user is no longer here by this connection; nil: never was
-	oldest time.Time // when it is closed for its age
+	stream *stream // nil: it is a WebSocket
+	places places
+	oldest moment // when it is closed for its age
 
 	// Of the reading goroutine.
 	early *bytes.Reader // what came with the handshake; nil: it is read
-	begun bool
-	said  bucket // messages
-	joins bucket // subscriptions asked for
+	said  bucket        // messages
+	joins bucket        // subscriptions asked for
+
+	spoke spoke // Server.mu
 
 	mu sync.Mutex
 	outbox
-	identity Identity
-	code     int // why it was closed
+	session  string
+	token    Secret
 	channels []*subscription
-	watched  []*watched
+	watched  *watched // the first
+	life     *life    // nil: nobody needs it
+	pinged   moment   // when it was last asked to say something; zero when it has
+	nextPing moment
+	leaveAt  moment              // when a draining server ends it; zero: not yet
+	code     int32               // why it was closed
 	own      bool                // follows all that is its user's own
 	refused  map[string]struct{} // of these, what there was no room for; nil: nothing
-	life     *life               // nil: nobody needs it
 	over     bool                // life is
 	reading  bool                // a goroutine does
 	armed    bool                // the poller knows of it
-	pinged   time.Time           // when it was last asked to say something; zero when it has
-	nextPing time.Time
-	leaveAt  time.Time // when a draining server ends it; zero: not yet
-	due      int       // slot of the wheel
+}
+
+// stand has the connection stand on a session. Its texts are parts of larger
+// ones, of the request and of the database, that are not kept.
+func (c *conn) stand(who Identity) {
+	all := who.UserID + who.SessionID + string(who.Token)
+	u, s := len(who.UserID), len(who.UserID)+len(who.SessionID)
+	c.user, c.session, c.token = all[:u], all[u:s], Secret(all[s:])
 }
 
 // subscription is a channel that a client follows, or is about to. conn.mu
@@ -72,6 +81,20 @@ type joining struct {
 	done   chan struct{} // closed when it is over
 }
 
+// begin has the connection read from. Nothing of it may be left to the caller
+// should it panic.
+func (c *conn) begin() {
+	defer c.survive()
+	defer func() {
+		if !c.park() {
+			c.s.wg.Go(c.serve)
+		}
+	}()
+	// Its session may have ended after it was looked up, and before Ended would
+	// have found it.
+	c.s.closeEnded(c.s.ctx, c)
+}
+
 // serve reads until the connection ends, or there is nothing more to be read
 // for now.
 func (c *conn) serve() {
@@ -82,33 +105,24 @@ func (c *conn) serve() {
 		}
 	}()
 	defer c.survive()
-	woken := c.begun
-	if !c.begun {
-		c.begun = true
-		// It may have ended after it was looked up, and before Ended found it.
-		c.s.closeEnded(c.s.ctx, c)
-	}
 	if c.stream != nil {
-		if parked = !woken && c.park(); !parked {
-			// A client has nothing to say here: this waits for it to leave.
-			_, _ = io.CopyN(io.Discard, c.input(), int64(c.s.c.MessageBytes))
-		}
+		// A client has nothing to say here: this waits for it to leave.
+		_, _ = io.CopyN(io.Discard, c.input(), int64(c.s.c.MessageBytes))
 		return
 	}
 	var code int
-	if code, parked = c.listen(woken); code != 0 {
+	if code, parked = c.listen(); code != 0 {
 		c.close(code)
 		c.drainInput()
 	}
 }
 
-// listen handles what the client sends, until it is parked or the connection
-// is over; code is what to close with, or 0. woken says that there is
-// something.
-func (c *conn) listen(woken bool) (code int, parked bool) {
+// listen handles what the client sends, of which there is something, until it
+// is parked or the connection is over; code is what to close with, or 0.
+func (c *conn) listen() (code int, parked bool) {
 	in := frames{in: c.input(), most: c.s.c.MessageBytes}
-	for ; ; woken = false {
-		if !woken && !in.open && c.park() {
+	for begun := false; ; begun = true {
+		if begun && !in.open && c.park() {
 			return 0, true
 		}
 		op, payload, err := in.next()
@@ -147,7 +161,7 @@ func (c *conn) drainInput() {
 func (c *conn) alive() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pinged = time.Time{}
+	c.pinged = 0
 }
 
 // receive handles a message; the result is the code to close with, or 0.
@@ -376,7 +390,7 @@ func (c *conn) end() {
 		c.life.cancel()
 	}
 	c.fail()
-	code := c.code
+	code := int(c.code)
 	c.mu.Unlock()
 	for _, ch := range c.following("", true) {
 		c.leave(ch)
@@ -385,37 +399,37 @@ func (c *conn) end() {
 }
 
 // tick does what is due for a connection, and returns when to look again.
-func (c *conn) tick(now time.Time) (next time.Time) {
+func (c *conn) tick(now moment) (next moment) {
 	defer c.survive()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cf := &c.s.c
 	switch {
 	case c.closing || c.closed:
-		return now.Add(time.Hour) // about to be removed
-	case now.After(c.oldest):
+		return now.add(time.Hour) // about to be removed
+	case now > c.oldest:
 		c.abort(closeMaxAge)
-	case !c.leaveAt.IsZero() && !now.Before(c.leaveAt):
+	case c.leaveAt != 0 && now >= c.leaveAt:
 		c.abort(closeDrain)
 	case c.draining:
 		// It cannot see a ping, let alone answer. How long it may go on like
 		// that is the business of who drains.
-		c.pinged = time.Time{}
-		c.nextPing = now.Add(cf.Tick)
-	case !c.pinged.IsZero() && now.Sub(c.pinged) >= cf.PongWithin:
+		c.pinged = 0
+		c.nextPing = now.add(cf.Tick)
+	case c.pinged != 0 && now.after(c.pinged) >= cf.PongWithin:
 		c.abort(closeNoPong)
-	case c.stream != nil && !now.Before(c.nextPing):
-		c.nextPing = now.Add(cf.Comment)
+	case c.stream != nil && now >= c.nextPing:
+		c.nextPing = now.add(cf.Comment)
 		c.writeOrDrain(queued{raw: comment})
-	case !now.Before(c.nextPing):
+	case now >= c.nextPing:
 		c.pinged = now
-		c.nextPing = now.Add(cf.PingEvery*9/10 + rand.N(cf.PingEvery/5+1))
+		c.nextPing = now.add(cf.PingEvery*9/10 + rand.N(cf.PingEvery/5+1))
 		c.writeOrDrain(queued{body: pingMessage})
 	}
-	if next = c.nextPing; !c.pinged.IsZero() {
-		next = c.pinged.Add(cf.PongWithin)
+	if next = c.nextPing; c.pinged != 0 {
+		next = c.pinged.add(cf.PongWithin)
 	}
-	if !c.leaveAt.IsZero() && c.leaveAt.Before(next) {
+	if c.leaveAt != 0 && c.leaveAt < next {
 		next = c.leaveAt
 	}
 	return next

@@ -10,69 +10,58 @@ import (
 	"time"
 
 	"github.com/crewbeat/crewbeat/services/internal/event"
-	"github.com/crewbeat/crewbeat/services/realtime/internal/hub"
 )
 
 // user is somebody with connections to this node. While there are any, the
-// node follows the user's session channel to hear of revocations.
+// node listens to the user's session channel to hear of revocations.
 //
 // All under Server.mu.
 type user struct {
-	conns  []*conn
-	cancel context.CancelFunc // of joining the channel
-	joined bool               // it is followed
+	conns []*conn
+	stop  func() // ends the listening, or its beginning
 }
 
 func sessionChannel(user string) string { return "user:" + user + ":session" }
 
-// watch begins to follow a user's session channel; s.mu is held.
+// watch begins to listen to a user's session channel; s.mu is held. What ends
+// before that is heard of from the database: see [Server.Ended].
 func (s *Server) watch(id string) *user {
-	ctx, cancel := context.WithCancel(s.ctx)
-	u := &user{cancel: cancel}
+	u := &user{stop: func() {}}
 	s.users[id] = u
+	if s.c.Listen == nil {
+		return u
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	u.stop = cancel
 	s.wg.Go(func() {
 		defer cancel()
-		anybody := func(context.Context) error { return nil }
-		if err := s.c.Hub.Follow(ctx, u, sessionChannel(id), event.Position{}, anybody, func(hub.Joined) {}); err != nil {
+		stop, err := s.c.Listen(ctx, sessionChannel(id))
+		if err != nil {
 			if ctx.Err() == nil {
-				s.c.Log.Error("revocations of a user are not heard of", slog.Any("error", err))
+				s.c.Log.Error("revocations of a user are heard of from the database only", slog.Any("error", err))
 			}
 			return
 		}
 		s.mu.Lock()
-		u.joined = true
 		gone := s.users[id] != u
+		if !gone {
+			u.stop = stop
+		}
 		s.mu.Unlock()
 		if gone {
-			s.c.Hub.Unfollow(u, sessionChannel(id))
-			return
+			stop()
 		}
-		// A session may have ended between the handshake and here.
-		s.recheckConns(ctx, s.connsOf(id))
 	})
 	return u
 }
 
-// unwatch ends what watch has begun, of a user without connections; s.mu is
-// held. It returns what is left to do without it.
-func (s *Server) unwatch(id string, u *user) (rest func()) {
-	delete(s.users, id)
-	u.cancel()
-	if !u.joined {
-		return func() {} // watch does it
-	}
-	return func() { s.c.Hub.Unfollow(u, sessionChannel(id)) }
+// Users returns how many people are connected to this node, which listens to a
+// channel for each.
+func (s *Server) Users() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.users)
 }
-
-// Offer implements [hub.Member], like the others: a user follows only so that
-// the node does. What comes is seen by Delivered.
-func (*user) Offer(*hub.Run) *hub.Frame { return nil }
-
-// Behind implements [hub.Member].
-func (*user) Behind(string) {}
-
-// Reset implements [hub.Member].
-func (*user) Reset(string, string, event.Position) {}
 
 func (s *Server) connsOf(userID string) []*conn {
 	s.mu.Lock()

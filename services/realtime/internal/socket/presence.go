@@ -2,7 +2,6 @@ package socket
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/crewbeat/crewbeat/services/realtime/internal/presence"
@@ -11,8 +10,10 @@ import (
 // watched is a team of which a client is told who is here, since it follows
 // its activity. conn.mu guards it.
 type watched struct {
+	presence.Watch
+	c       *conn
+	next    *watched // of the same client
 	channel string
-	watch   *presence.Watch
 	rev     uint64 // of the view that it was told last; 0: of none
 	waits   bool   // to be told, which is done once however much changes until then
 }
@@ -55,13 +56,11 @@ func (c *conn) watchTeam(channel string) {
 	w := c.watching(channel)
 	c.mu.Unlock()
 	if w == nil {
-		w = &watched{channel: channel}
-		ready := make(chan struct{})
-		w.watch = c.s.c.Presence.Watch(team, func() { <-ready; c.note(w) })
+		w = &watched{c: c, channel: channel}
+		c.s.c.Presence.Watch(&w.Watch, team, w)
 		c.mu.Lock()
-		c.watched = append(c.watched, w)
+		w.next, c.watched = c.watched, w
 		c.mu.Unlock()
-		close(ready)
 		c.s.c.Presence.Join(c.user, team)
 	}
 	c.tellAgain(w)
@@ -69,7 +68,7 @@ func (c *conn) watchTeam(channel string) {
 
 // watching returns what is watched of a channel, or nil; c.mu is held.
 func (c *conn) watching(channel string) *watched {
-	for _, w := range c.watched {
+	for w := c.watched; w != nil; w = w.next {
 		if w.channel == channel {
 			return w
 		}
@@ -77,14 +76,23 @@ func (c *conn) watching(channel string) *watched {
 	return nil
 }
 
+// Changed implements [presence.Watcher].
+func (w *watched) Changed() { w.c.note(w) }
+
 // unwatchTeam ends what watchTeam has begun.
 func (c *conn) unwatchTeam(channel string) {
 	c.mu.Lock()
 	w := c.watching(channel)
-	c.watched = slices.DeleteFunc(c.watched, func(o *watched) bool { return o == w })
+	if w != nil {
+		at := &c.watched
+		for *at != w {
+			at = &(*at).next
+		}
+		*at = w.next
+	}
 	c.mu.Unlock()
 	if w != nil {
-		w.watch.Stop()
+		c.s.c.Presence.Unwatch(&w.Watch)
 	}
 }
 
@@ -130,8 +138,8 @@ func (c *conn) note(w *watched) {
 // It is called when the message is written; c.mu is held.
 func (c *conn) presence(w *watched) []byte {
 	w.waits = false
-	v := w.watch.View()
-	if v == nil || v.Rev == w.rev || !slices.Contains(c.watched, w) {
+	v := w.View()
+	if v == nil || v.Rev == w.rev || c.watching(w.channel) != w {
 		return nil
 	}
 	next := v.Rev == w.rev+1 && w.rev != 0

@@ -181,20 +181,17 @@ func closeFrame(code int) []byte {
 	return frame(0x8, append([]byte{byte(code >> 8), byte(code)}, reasons[code]...))
 }
 
-// bucket allows rate of something a second, and most at once.
-type bucket struct {
-	taken float64 // and not refilled yet
-	last  int64   // when that was so, in nanoseconds of the clock
-}
+// bucket allows rate of something a second, and most at once: it is when it
+// will be full again, in nanoseconds of the clock.
+type bucket int64
 
 // take takes one of most, of which rate are refilled each second.
 func (b *bucket) take(now time.Time, rate, most int) bool {
-	at := now.UnixNano()
-	b.taken = max(0, b.taken-float64(max(0, at-b.last))/1e9*float64(rate))
-	b.last = at
-	if b.taken > float64(most-1) {
+	each := bucket(time.Second) / bucket(rate)
+	full := max(*b, bucket(now.UnixNano()))
+	if full-bucket(now.UnixNano()) > each*bucket(most-1) {
 		return false
 	}
-	b.taken++
+	*b = full + each
 	return true
 }

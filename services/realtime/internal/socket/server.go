@@ -30,6 +30,7 @@ type Server struct {
 	wg      sync.WaitGroup
 	up      atomic.Bool // the broker is reachable
 	number  atomic.Uint64
+	began   time.Time // before anything
 	node    string
 	wheel   wheel
 	poke    chan struct{} // asks for a recheck of everybody
@@ -56,7 +57,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		c: c, metrics: ms, ctx: ctx, cancel: cancel,
+		c: c, metrics: ms, ctx: ctx, cancel: cancel, began: time.Now().Add(-time.Nanosecond),
 		node:  strconv.FormatUint(rand.Uint64(), 36), //nolint:gosec // a name, no secret
 		poke:  make(chan struct{}, 1),
 		conns: map[uint64]*conn{}, users: map[string]*user{},
@@ -158,7 +159,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var ok bool
-	if in.give, ok = s.admit(r, who); !ok {
+	if in.places, ok = s.admit(r, who); !ok {
 		s.farewell(nc, closeTooMany)
 		return
 	}
@@ -187,10 +188,10 @@ func (s *Server) farewell(nc net.Conn, code int) {
 
 // arrival is a connection that may stay.
 type arrival struct {
-	nc   net.Conn
-	rw   *bufio.ReadWriter // what came with the request, or nil
-	who  Identity
-	give func() // gives its place back
+	nc     net.Conn
+	rw     *bufio.ReadWriter // what came with the request, or nil
+	who    Identity
+	places places // to be given back
 
 	// Of server-sent events.
 	stream *stream
@@ -202,13 +203,14 @@ type arrival struct {
 func (s *Server) adopt(in arrival) {
 	now := time.Now()
 	c := &conn{
-		s: s, number: s.number.Add(1), user: in.who.UserID, identity: in.who, nc: in.nc, at: describe(in.nc), give: in.give, stream: in.stream,
+		s: s, number: s.number.Add(1), nc: in.nc, at: describe(in.nc), places: in.places, stream: in.stream,
 		reading:  true,
-		oldest:   now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1)),
-		nextPing: now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1)),
+		oldest:   s.moment(now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1))),
+		nextPing: s.moment(now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1))),
 	}
+	c.stand(in.who)
 	if c.stream != nil {
-		c.nextPing = now.Add(s.c.Comment)
+		c.nextPing = s.moment(now.Add(s.c.Comment))
 	}
 	if in.rw != nil {
 		if n := in.rw.Reader.Buffered(); n > 0 {
@@ -221,7 +223,7 @@ func (s *Server) adopt(in arrival) {
 	}
 	if !s.add(c) {
 		c.close(closeDrain)
-		s.wg.Go(c.serve)
+		c.begin()
 		return
 	}
 	c.send(encode(helloMessage{
@@ -235,7 +237,7 @@ func (s *Server) adopt(in arrival) {
 	case c.stream != nil:
 		c.followAll(nil, nil)
 	}
-	s.wg.Go(c.serve)
+	c.begin()
 }
 
 // add registers a connection, unless the server is going away.
@@ -253,9 +255,9 @@ func (s *Server) add(c *conn) bool {
 	u.conns = append(u.conns, c)
 	s.conns[c.number] = c
 	if s.c.Presence != nil {
-		c.absent = s.c.Presence.Enter(c.user)
+		s.c.Presence.Enter(c.user)
 	}
-	s.wheel.put(c, c.nextPing)
+	s.wheel.put(c, c.nextPing.after(s.moment(time.Now())))
 	return true
 }
 
@@ -264,19 +266,20 @@ func (s *Server) remove(c *conn, code int) {
 	defer func() { rest() }()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.give()
+	s.giveBack(c.places)
 	s.metrics.ended(code)
 	if s.conns[c.number] == nil {
 		return
 	}
 	delete(s.conns, c.number)
-	if c.absent != nil {
-		c.absent()
+	if s.c.Presence != nil {
+		s.c.Presence.Leave(c.user)
 	}
 	if u := s.users[c.user]; u != nil {
 		u.conns = slices.DeleteFunc(u.conns, func(o *conn) bool { return o == c })
 		if len(u.conns) == 0 {
-			rest = s.unwatch(c.user, u)
+			delete(s.users, c.user)
+			rest = u.stop // without s.mu
 		}
 	}
 	s.wheel.drop(c)
@@ -378,13 +381,13 @@ func (s *Server) Drain(ctx context.Context, window time.Duration) {
 // endAt has c closed when its time to leave has come.
 func (s *Server) endAt(c *conn, when time.Time) {
 	c.mu.Lock()
-	c.leaveAt = when
+	c.leaveAt = s.moment(when)
 	c.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conns[c.number] != nil {
 		s.wheel.drop(c)
-		s.wheel.put(c, when)
+		s.wheel.put(c, time.Until(when))
 	}
 }
 

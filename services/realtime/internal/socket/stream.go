@@ -190,56 +190,61 @@ func parseStreamRequest(r *http.Request, most int) (streamRequest, error) {
 	return in, nil
 }
 
-// ServeEvents answers with server-sent events. It returns at once on HTTP/1.1,
-// where the connection lives on, and at the end of the stream on others.
-func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request) {
+// ServeEvents answers with server-sent events. On HTTP/1.1 the connection lives
+// on; on others wait is not nil, and has to be called: it returns at the end of
+// the stream.
+func (s *Server) ServeEvents(w http.ResponseWriter, r *http.Request) (wait func()) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		Problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "Events are read with GET", "Send a GET request.")
-		return
+		return nil
 	}
 	if !s.enter() {
 		s.comeAgain(w, closeDrain)
-		return
+		return nil
 	}
-	defer s.wg.Done()
+	defer func() {
+		if wait == nil {
+			s.wg.Done()
+		}
+	}()
 	if !s.readable(w, r) {
-		return
+		return nil
 	}
 	in, err := parseStreamRequest(r, s.c.StreamMax)
 	if err != nil {
 		Problem(w, http.StatusBadRequest, "bad-request", "The request is not understood", err.Error())
-		return
+		return nil
 	}
 	who, err := s.identify(r)
 	switch {
 	case errors.Is(err, ErrReplaced):
 		s.comeAgain(w, closeAuthExpired)
-		return
+		return nil
 	case errors.Is(err, ErrUnauthenticated) && in.resumed:
 		// To an EventSource this means: do not come again.
 		s.metrics.denied("unauthenticated")
 		w.WriteHeader(http.StatusNoContent)
-		return
+		return nil
 	case errors.Is(err, ErrUnauthenticated):
 		s.metrics.denied("unauthenticated")
 		Problem(w, http.StatusUnauthorized, "unauthenticated", "Nobody is signed in", "Sign in, then connect again.")
-		return
+		return nil
 	case err != nil:
 		s.c.Log.WarnContext(r.Context(), "stream refused: nobody can tell who it is", slog.Any("error", err))
 		s.comeAgain(w, closeServer)
-		return
+		return nil
 	case s.isDraining():
 		s.comeAgain(w, closeDrain)
-		return
+		return nil
 	}
-	give, ok := s.admit(r, who)
+	taken, ok := s.admit(r, who)
 	if !ok {
 		w.Header().Set("Retry-After", "30")
 		Problem(w, http.StatusTooManyRequests, "too-many-connections", "You have too many connections", "Close some, then connect again.")
-		return
+		return nil
 	}
-	s.open(w, r, in, who, give)
+	return s.open(w, r, in, who, taken)
 }
 
 func (in streamRequest) stream() *stream {
@@ -292,8 +297,8 @@ func (s *Server) ComeLater(w http.ResponseWriter) {
 	s.comeAgain(w, closeRateLimited)
 }
 
-// open begins a stream; give is called at its end.
-func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, who Identity, give func()) {
+// open begins a stream, for which taken are given back at its end.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, who Identity, taken places) (wait func()) {
 	streamHeader(w.Header())
 	first := fmt.Appendf(nil, "retry: %d\n\n", retry())
 	control := http.NewResponseController(w)
@@ -301,19 +306,22 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, in streamRequest, 
 		nc, rw, err := control.Hijack()
 		if err == nil {
 			_ = nc.SetDeadline(time.Time{}) // the server's own are for requests
-			s.adopt(arrival{nc: nc, rw: rw, who: who, give: give, stream: in.stream(), own: in.own, first: append(head(w.Header()), first...)})
-			return
+			s.adopt(arrival{nc: nc, rw: rw, who: who, places: taken, stream: in.stream(), own: in.own, first: append(head(w.Header()), first...)})
+			return nil
 		}
 		if !errors.Is(err, http.ErrNotSupported) {
-			give() // it is gone
-			return
+			s.giveBack(taken) // it is gone
+			return nil
 		}
 	}
 	a := &answer{r: r, w: w, control: control, done: make(chan struct{})}
 	_ = control.SetReadDeadline(time.Time{})
 	w.WriteHeader(http.StatusOK)
-	s.adopt(arrival{nc: a, who: who, give: give, stream: in.stream(), own: in.own, first: first})
-	a.wait()
+	s.adopt(arrival{nc: a, who: who, places: taken, stream: in.stream(), own: in.own, first: first})
+	return func() {
+		defer s.wg.Done()
+		a.wait()
+	}
 }
 
 // head is the beginning of an HTTP/1.1 answer that lasts as long as the

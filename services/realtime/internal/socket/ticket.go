@@ -46,7 +46,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 
 // introduce waits for the first message of a client that authenticates by it.
 func (s *Server) introduce(r *http.Request, in arrival) {
-	giveIP, ok := s.admitIP(r)
+	address, ok := s.admitIP(r)
 	if !ok {
 		s.farewell(in.nc, closeTooMany)
 		return
@@ -54,7 +54,7 @@ func (s *Server) introduce(r *http.Request, in arrival) {
 	adopted := false
 	defer func() {
 		if !adopted {
-			giveIP()
+			s.c.Quota.Give(address)
 		}
 	}()
 	var early io.Reader = in.nc
@@ -72,13 +72,13 @@ func (s *Server) introduce(r *http.Request, in arrival) {
 		s.farewell(in.nc, code)
 		return
 	}
-	giveUser, ok := s.admitUser(in.who)
+	user, ok := s.admitUser(in.who)
 	if !ok {
 		s.farewell(in.nc, closeTooMany)
 		return
 	}
 	adopted = true
-	in.give = func() { giveUser(); giveIP() }
+	in.places = places{address, user}
 	s.adopt(in)
 }
 
@@ -135,7 +135,7 @@ func (c *conn) refresh(id json.RawMessage, ticket string) int {
 		return closeUnauthenticated
 	}
 	c.mu.Lock()
-	c.identity = who
+	c.session, c.token = who.SessionID, who.Token
 	c.mu.Unlock()
 	// Its end may have come between the ticket's use and here, when nothing
 	// stood on it.
@@ -150,5 +150,5 @@ func (c *conn) refresh(id json.RawMessage, ticket string) int {
 func (c *conn) who() Identity {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.identity
+	return Identity{UserID: c.user, SessionID: c.session, Token: c.token}
 }

@@ -50,15 +50,28 @@ func (q queued) size() int {
 
 // outbox is what is on its way to a client. conn.mu guards it.
 type outbox struct {
-	rest     []byte // of a message that the kernel took in part
-	queue    []queued
-	bytes    int // of queue
-	control  int // of these, control messages
+	*backlog // nil: there is none
 	draining bool
-	behind   map[string]struct{} // channels to catch up with once there is room
 	catching bool
 	closing  bool // a close frame is the last thing sent
 	closed   bool
+}
+
+// backlog is what a slow reader has not taken. There is one while draining.
+type backlog struct {
+	rest    []byte // of a message that the kernel took in part
+	queue   []queued
+	bytes   int                 // of queue
+	control int                 // of these, control messages
+	behind  map[string]struct{} // channels to catch up with once there is room
+}
+
+// late returns the backlog, which begins if there is none.
+func (o *outbox) late() *backlog {
+	if o.backlog == nil {
+		o.backlog = &backlog{}
+	}
+	return o.backlog
 }
 
 // Offer implements [hub.Member].
@@ -124,8 +137,7 @@ func (c *conn) writeOrDrain(q queued) {
 	defer writeBuffers.Put(buf)
 	wire := c.render((*buf)[:0], q)
 	if n, ok := c.try(wire); ok && n < len(wire) {
-		c.rest = slices.Clone(wire[n:]) // the buffer is somebody else's soon
-		c.startDraining()
+		c.startDraining(slices.Clone(wire[n:])) // the buffer is somebody else's soon
 	}
 }
 
@@ -141,16 +153,14 @@ func (c *conn) writeRun(r *hub.Run) {
 	if shared {
 		c.writeShared(wire)
 	} else if n, ok := c.try(wire); ok && n < len(wire) {
-		c.rest = slices.Clone(wire[n:])
-		c.startDraining()
+		c.startDraining(slices.Clone(wire[n:]))
 	}
 }
 
 // writeShared writes what others are written, too, and nobody changes.
 func (c *conn) writeShared(wire []byte) {
 	if n, ok := c.try(wire); ok && n < len(wire) {
-		c.rest = wire[n:]
-		c.startDraining()
+		c.startDraining(wire[n:])
 	}
 }
 
@@ -199,6 +209,9 @@ func (c *conn) enqueue(q queued) {
 
 // forget removes queued frames; c.mu is held.
 func (c *conn) forget(which func(f *hub.Frame) bool) (first *hub.Frame) {
+	if c.backlog == nil {
+		return nil
+	}
 	c.queue = slices.DeleteFunc(c.queue, func(q queued) bool {
 		if q.frame == nil || !which(q.frame) {
 			return false
@@ -270,10 +283,11 @@ func (c *conn) Behind(channel string) {
 	if c.closing || c.closed {
 		return
 	}
-	if c.behind == nil {
-		c.behind = map[string]struct{}{}
+	late := c.late()
+	if late.behind == nil {
+		late.behind = map[string]struct{}{}
 	}
-	c.behind[channel] = struct{}{}
+	late.behind[channel] = struct{}{}
 	if !c.draining {
 		c.startCatchingUp()
 	}
@@ -287,7 +301,11 @@ func (c *conn) Reset(channel, reason string, at event.Position) {
 
 // startCatchingUp reads what was lost, in one goroutine; c.mu is held.
 func (c *conn) startCatchingUp() {
-	if c.catching || len(c.behind) == 0 {
+	if c.catching || c.backlog == nil {
+		return
+	}
+	if len(c.behind) == 0 {
+		c.backlog = nil
 		return
 	}
 	c.catching = true
@@ -296,17 +314,11 @@ func (c *conn) startCatchingUp() {
 		defer leave()
 		for {
 			c.mu.Lock()
-			var channel string
-			for channel = range c.behind {
-				break
-			}
-			if channel == "" || c.draining || c.closing || c.closed {
-				c.catching = false // whoever ends draining starts again
-				c.mu.Unlock()
+			channel := c.nextBehind()
+			c.mu.Unlock()
+			if channel == "" {
 				return
 			}
-			delete(c.behind, channel)
-			c.mu.Unlock()
 			if !c.mayRead(life, channel) {
 				continue
 			}
@@ -314,6 +326,20 @@ func (c *conn) startCatchingUp() {
 			_ = c.s.c.Hub.CatchUp(life, c, channel)
 		}
 	})
+}
+
+// nextBehind returns a channel to catch up with, or "" if that is over for now;
+// c.mu is held.
+func (c *conn) nextBehind() (channel string) {
+	if c.backlog != nil && !c.draining && !c.closing && !c.closed {
+		for channel = range c.behind {
+			delete(c.behind, channel)
+			return channel
+		}
+		c.backlog = nil
+	}
+	c.catching = false // whoever ends draining starts again
+	return ""
 }
 
 // mayRead reports whether the client may read on in the history of a channel,
@@ -330,10 +356,11 @@ func (c *conn) mayRead(ctx context.Context, channel string) bool {
 	return false
 }
 
-// startDraining hands the writing side to a goroutine until nothing waits any
-// more; c.mu is held.
-func (c *conn) startDraining() {
+// startDraining hands the writing side to a goroutine, which begins with rest,
+// until nothing waits any more; c.mu is held.
+func (c *conn) startDraining(rest []byte) {
 	c.draining = true
+	c.late().rest = rest
 	c.s.wg.Go(c.drain)
 }
 
@@ -452,13 +479,9 @@ func (c *conn) abort(code int) {
 	if c.closing || c.closed {
 		return
 	}
-	c.closing, c.code = true, code
+	c.closing, c.code = true, int32(code) //nolint:gosec // at most 4999
 	c.forget(func(*hub.Frame) bool { return true })
-	c.queue = slices.DeleteFunc(c.queue, func(q queued) bool {
-		c.s.metrics.queueBytes(-int64(q.size()))
-		return true
-	})
-	c.bytes, c.control = 0, 0
+	c.dropQueue()
 	last := queued{raw: closeFrame(code)}
 	if c.stream != nil {
 		last = queued{body: encode(closeMessage{Type: "close", Code: code, Reason: reasons[code], Reconnect: code < closeBadRequest})}
@@ -471,6 +494,17 @@ func (c *conn) abort(code int) {
 	if c.writeOrDrain(last); !c.draining && !c.closed {
 		c.linger()
 	}
+}
+
+// dropQueue forgets all that waits; c.mu is held.
+func (c *conn) dropQueue() {
+	if c.backlog == nil {
+		return
+	}
+	for _, q := range c.queue {
+		c.s.metrics.queueBytes(-int64(q.size()))
+	}
+	c.queue, c.bytes, c.control = nil, 0, 0
 }
 
 // linger waits a moment for the client's answer to the close frame; c.mu is
@@ -490,10 +524,8 @@ func (c *conn) fail() {
 		return
 	}
 	c.closed = true
-	for _, q := range c.queue {
-		c.s.metrics.queueBytes(-int64(q.size()))
-	}
-	c.queue, c.rest, c.bytes, c.control = nil, nil, 0, 0
+	c.dropQueue()
+	c.backlog = nil
 	_ = c.nc.Close()
 	c.wake()
 }
