@@ -4,7 +4,8 @@
 //   CREWBEAT_URL=http://localhost:8080 CREWBEAT_COOKIE='crewbeat.sid=…' \
 //     node events-client.mjs team:ID:activity user:ID:habits
 //
-// It prints one line of JSON for each message, and ends when the server says so.
+// Without channels it follows all that is yours. It prints one line of JSON for
+// each message, and ends when the server says so.
 
 import { pathToFileURL } from 'node:url'
 
@@ -46,7 +47,8 @@ export async function* follow(base, channels, headers = {}, signal = undefined) 
     }
     try {
       const url = new URL('/rt/v1/events', base)
-      url.searchParams.set('channels', channels.join(','))
+      if (channels.length > 0) url.searchParams.set('channels', channels.join(','))
+      else url.searchParams.set('own', '1')
       const answer = await fetch(url, {
         headers: { Accept: 'text/event-stream', ...headers, ...(cursor ? { 'Last-Event-ID': cursor } : {}) },
         signal,

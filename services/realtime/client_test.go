@@ -19,6 +19,11 @@ import (
 // TestTheClientOfTheDocsGetsEverythingOnce runs docs/events-client.mjs against
 // a server that ends its connection several times a second.
 func TestTheClientOfTheDocsGetsEverythingOnce(t *testing.T) {
+	t.Run("of channels", func(t *testing.T) { runTheClientOfTheDocs(t, team, habits) })
+	t.Run("of all that is one's own", func(t *testing.T) { runTheClientOfTheDocs(t) })
+}
+
+func runTheClientOfTheDocs(t *testing.T, channels ...string) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		t.Fatalf("this test runs the client of docs/events.md: install Node 20 or later: %v", err)
@@ -31,7 +36,7 @@ func TestTheClientOfTheDocsGetsEverythingOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), node, script, team, habits)
+	cmd := exec.CommandContext(t.Context(), node, append([]string{script}, channels...)...)
 	cmd.Env = append(os.Environ(), "CREWBEAT_URL="+n.http.URL, "CREWBEAT_COOKIE=crewbeat.sid="+token)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
