@@ -313,6 +313,55 @@ func TestRunLooksUntilItIsEnded(t *testing.T) {
 	}
 }
 
+// What was seen last stays, with its time, while Redis is away, and Run goes on
+// when it is back.
+func TestRunOutlivesARedisThatIsAway(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	cfg := single(server.Addr())
+	cfg.MonitorInterval = 20 * time.Millisecond
+	conn, err := redisconn.Open(t.Context(), cfg, redisconn.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	m, err := monitor.New(conn, monitor.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	until := func(what string, ok func() bool) {
+		t.Helper()
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within half a minute: %s", what)
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	seen := func() bool {
+		s := m.Snapshot()
+		return len(s.Nodes) == 1 && s.Nodes[0].State == monitor.OK
+	}
+	until("it looks", seen)
+	server.Kill()
+	until("Redis is away for some looks", func() bool { return conn.Status().Failures >= 4 })
+	last := m.Snapshot().At
+	until("and for some more", func() bool { return conn.Status().Failures >= 7 })
+	if at := m.Snapshot().At; !at.Equal(last) {
+		t.Errorf("it looked at %v, after %v, at a Redis that is away", at, last)
+	}
+	server.Restart(t)
+	until("it looks again", func() bool { return m.Snapshot().At.After(last) && seen() })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWithoutARedisThereIsNothingToSee(t *testing.T) {
 	m := watch(t, redisconn.Config{}, monitor.Options{})
 	if s := m.Look(t.Context()); s.Nodes == nil || len(s.Nodes) != 0 || !s.At.IsZero() {
