@@ -38,6 +38,7 @@ type part[K Key, V any] struct {
 type bulkSeat struct {
 	unwanted uint64 // version of what Redis has, which is of no use
 	token    uint64 // version of what is about to be loaded; 0 if Redis gave none
+	holder   uint64 // token of who was the first found to load it elsewhere
 	away     bool   // Redis cannot be asked about it
 	settled  bool   // its flight has its result
 	landed   bool   // and those who wait know it
@@ -349,6 +350,12 @@ func (b *bulk[K, V]) elsewhere(ctx context.Context, s *seat[K, V], token uint64,
 			b.land(s, b.c.itemOf(r), nil)
 			return false
 		}
+	}
+	if s.holder == 0 {
+		s.holder = token
+	}
+	if s.holder != token { // another has it now: see lease
+		until = until.Add(b.o.lease)
 	}
 	if b.o.lease > 0 && time.Now().Before(until) {
 		return true

@@ -205,7 +205,7 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 	}
 	unwanted = max(unwanted, c.s.floor(c.name, skey))
 	full := c.s.l2.dataKey(c.name, skey)
-	deadline := time.Now().Add(o.lease)
+	deadline, holder := time.Now().Add(o.lease), uint64(0)
 	for wait := 10 * time.Millisecond; ; wait = min(wait*2, 80*time.Millisecond) {
 		q := c.asking(skey)
 		l, err := c.s.l2.getLease(ctx, c.name, skey, unwanted, ttl)
@@ -246,6 +246,13 @@ func (c *Cache[K, V]) lease(ctx context.Context, h uint64, f *flight[K, V], key 
 			if r := c.instead(ctx, h, f, key, o); r != nil {
 				return c.itemOf(r), 0, nil // another loads
 			}
+		}
+		switch holder {
+		case 0:
+			holder = l.token
+		case l.token, always:
+		default: // the one before has died, or given up: this one is waited for as well
+			deadline, holder = deadline.Add(o.lease), always
 		}
 		if o.lease <= 0 || !time.Now().Before(deadline) {
 			f.unsure = true // nothing will be stored that could be refused

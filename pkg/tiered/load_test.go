@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,31 +250,6 @@ func TestWhoComesAfterAWriteStartsANewLoad(t *testing.T) {
 				want(t, c, "k", "new")
 			})
 		})
-	}
-}
-
-func TestManyProcessesLoadAColdKeyOnce(t *testing.T) {
-	const processes = 20
-	var loads atomic.Int32
-	var wg sync.WaitGroup
-	for range processes {
-		c := cache[int](t, node(t, shared, tiered.WithL1(1<<20)), "n")
-		wg.Go(func() {
-			v, err := c.GetOrLoad(t.Context(), "k", func(ctx context.Context, _ string, _ *tiered.Load[int]) (int, error) {
-				loads.Add(1)
-				timer := time.NewTimer(50 * time.Millisecond) // the source takes its time
-				defer timer.Stop()
-				<-timer.C
-				return 7, nil
-			}, tiered.DistributedLease(10*time.Second))
-			if v != 7 || err != nil {
-				t.Errorf("got %d, %v", v, err)
-			}
-		})
-	}
-	wg.Wait()
-	if n := loads.Load(); n != 1 {
-		t.Errorf("%d loads, want 1", n)
 	}
 }
 

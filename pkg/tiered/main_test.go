@@ -18,7 +18,11 @@ var shared *tieredtest.Redis
 
 func TestMain(m *testing.M) {
 	if addr := os.Getenv(childAddr); addr != "" {
-		os.Exit(blockInSink(addr, os.Getenv(childPrefix)))
+		block := blockInSink
+		if os.Getenv(childLoads) != "" {
+			block = blockInLoader
+		}
+		os.Exit(block(addr, os.Getenv(childPrefix)))
 	}
 	dir, err := os.MkdirTemp("", "tiered")
 	if err == nil {

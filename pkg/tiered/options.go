@@ -275,7 +275,9 @@ func Tags(tags ...string) EntryOption { return EntryOption{kind: kindTags, tags:
 // DistributedLease makes one process load a cold key while the others wait for
 // its result, up to ttl; then they load it themselves. So they do, if the loading
 // process dies, when ttl has passed since it began: choose it above the longest
-// load, for what takes longer is not stored. It saves work; it is
+// load, for what takes longer is not stored. Once another process has begun in
+// place of one that has died, or failed, they wait for that one too, and then for
+// no more: twice ttl at most. It saves work; it is
 // no mutual exclusion. Without it each process loads at most once at a time.
 func DistributedLease(ttl time.Duration) EntryOption { return EntryOption{kind: kindLease, d: ttl} }
 
