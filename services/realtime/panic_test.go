@@ -43,6 +43,12 @@ func (m minedSessions) Lookup(ctx context.Context, token string) (session.Sessio
 type minedBroker struct {
 	event.Broker
 	*mine
+	tell *atomic.Pointer[func(up bool)] // whoever watches it
+}
+
+func (m minedBroker) Watch(f func(up bool)) (stop func()) {
+	m.tell.Store(&f)
+	return m.Broker.Watch(f)
 }
 
 func (m minedBroker) Since(ctx context.Context, channel string, after event.Position, limit int) (event.History, error) {
@@ -50,6 +56,21 @@ func (m minedBroker) Since(ctx context.Context, channel string, after event.Posi
 		panic("a bug in the history")
 	}
 	return m.Broker.Since(ctx, channel, after, limit)
+}
+
+// endedSessions are good for a handshake, and over when they are looked up again.
+type endedSessions struct {
+	realtime.Sessions
+	ended atomic.Bool
+	asked atomic.Int32
+}
+
+func (e *endedSessions) Lookup(ctx context.Context, token string) (session.Session, error) {
+	if e.ended.Load() {
+		e.asked.Add(1)
+		return session.Session{}, session.ErrNone
+	}
+	return e.Sessions.Lookup(ctx, token)
 }
 
 // mined is a listener of connections that blow up on writing.
@@ -146,7 +167,9 @@ func TestAPanicLosesOneConnection(t *testing.T) {
 		name     string
 		code     int // that the client sees; -1 where it cannot be told
 		blocking bool
+		ping     time.Duration
 		recheck  time.Duration
+		counted  []string // as one of these; nil: 4007
 		harm     func(n *node, m *mine, victim *client)
 	}{
 		{name: "InTheReadingGoroutine", code: 4007, harm: func(n *node, m *mine, victim *client) {
@@ -168,7 +191,29 @@ func TestAPanicLosesOneConnection(t *testing.T) {
 			m.write.Store(true)
 			n.publish(team, 1, 1)
 		}},
-		{name: "InAPing", code: -1, harm: func(_ *node, m *mine, _ *client) { m.write.Store(true) }},
+		{name: "InAStatus", code: -1, harm: func(n *node, m *mine, _ *client) {
+			m.write.Store(true)
+			(*n.broker.(minedBroker).tell.Load())(false)
+		}},
+		{name: "WhileToldWhoIsHere", code: -1, harm: func(n *node, m *mine, victim *client) {
+			victim.await("who is here", func(m message) bool { return m.Type == "presence" })
+			if _, err := n.db.SQL().ExecContext(n.t.Context(), `INSERT INTO memberships VALUES ('harbor', 'lena', 'member')`); err != nil {
+				n.t.Fatal(err)
+			}
+			m.write.Store(true)
+			lena := n.connect("lena")
+			victim.awaitClose()
+			_ = lena.ws.CloseNow()
+		}},
+		// The look at its session that follows a handshake may find it over first: 4004.
+		{name: "WhileClosing", code: -1, counted: []string{"4505", "4004"}, harm: func(n *node, m *mine, victim *client) {
+			victim.awaitHere("jonas", "mira") // nothing else is to be written
+			m.write.Store(true)
+			if _, err := n.sessions.RevokeAll(n.t.Context(), "jonas", ""); err != nil {
+				n.t.Fatal(err)
+			}
+		}},
+		{name: "InAPing", ping: 40 * time.Millisecond, code: -1, harm: func(_ *node, m *mine, _ *client) { m.write.Store(true) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			memory, err := event.NewMemory(event.Options{})
@@ -176,9 +221,9 @@ func TestAPanicLosesOneConnection(t *testing.T) {
 				t.Fatal(err)
 			}
 			m, logged, reader := &mine{}, &record{}, sdkmetric.NewManualReader()
-			n := start(t, minedBroker{memory, m}, func(c *realtime.Config) {
+			n := start(t, minedBroker{memory, m, new(atomic.Pointer[func(bool)])}, func(c *realtime.Config) {
 				c.Sessions, c.Limits.Recheck = minedSessions{c.Sessions, m}, tt.recheck
-				c.Limits.PingEvery, c.Limits.Tick = 40*time.Millisecond, 5*time.Millisecond
+				c.Limits.PingEvery, c.Limits.Tick = tt.ping, 5*time.Millisecond
 				c.Log = slog.New(slog.NewTextHandler(logged, nil))
 				c.Meter = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 			})
@@ -196,7 +241,16 @@ func TestAPanicLosesOneConnection(t *testing.T) {
 			if code := victim.awaitClose(); code != tt.code {
 				t.Errorf("closed with %d, want %d", code, tt.code)
 			}
-			until(t, "it is counted", func() bool { return sums(t, reader)["realtime.closes 4007"] == 1 })
+			if tt.counted == nil {
+				tt.counted = []string{"4007"}
+			}
+			until(t, "it is counted", func() bool {
+				var n int64
+				for _, code := range tt.counted {
+					n += sums(t, reader)["realtime.closes "+code]
+				}
+				return n == 1
+			})
 			if got := sums(t, reader)["realtime.panics"]; got < 1 {
 				t.Errorf("%d panics are counted", got)
 			}

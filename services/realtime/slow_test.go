@@ -153,7 +153,7 @@ func TestRevocationTakesWhatWaits(t *testing.T) {
 }
 
 func TestADrainSpreadsClientsAndEndsWhenTheyAreGone(t *testing.T) {
-	n := start(t, nil, func(c *realtime.Config) { c.DrainWindow = 400 * time.Millisecond; c.Limits.PerUser = 1000 })
+	n := start(t, nil, func(c *realtime.Config) { c.DrainWindow = 20 * time.Second; c.Limits.PerUser = 1000 })
 	token, _ := n.signIn("mira")
 	var clients []*client
 	for range 60 {
@@ -165,7 +165,7 @@ func TestADrainSpreadsClientsAndEndsWhenTheyAreGone(t *testing.T) {
 	var delays []int64
 	for _, c := range clients {
 		m := c.await("drain", func(m message) bool { return m.Type == "drain" })
-		if m.After < 0 || m.After > 400 || m.Deadline < m.After {
+		if m.After < 0 || m.After > 20_000 || m.Deadline < m.After {
 			t.Errorf("got %+v", m)
 		}
 		delays = append(delays, m.After)
@@ -174,11 +174,11 @@ func TestADrainSpreadsClientsAndEndsWhenTheyAreGone(t *testing.T) {
 	if err := <-drained; err != nil {
 		t.Fatal(err)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > 20*time.Second {
 		t.Errorf("the drain took %s though everybody had left", d)
 	}
 	slices.Sort(delays)
-	if delays[0] > 100 || delays[59] < 300 || delays[30] < 100 || delays[30] > 300 {
+	if delays[0] > 1000 || delays[59] < 19_000 || delays[30] < 8000 || delays[30] > 12_000 {
 		t.Errorf("delays are not uniform: %v", delays)
 	}
 	if _, resp, err := n.dial(dialing{token: token}); err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable {

@@ -188,6 +188,7 @@ func TestFiftyConnectionsOfOneUserOverTwoNodes(t *testing.T) {
 	two := second(t, one.db, one.sessions, one.broker, share)
 	token, _ := one.signIn("mira")
 	stays, refused := 0, 0
+	var last *client // of those that stay
 	for i := range 50 {
 		c, _, err := []*node{one, two}[i%2].dial(dialing{token: token})
 		if err != nil {
@@ -205,6 +206,7 @@ func TestFiftyConnectionsOfOneUserOverTwoNodes(t *testing.T) {
 		})
 		if m.Type == "hello" {
 			stays++
+			last = c
 		} else if code := c.awaitClose(); code != 4502 {
 			t.Errorf("closed with %d", code)
 		} else {
@@ -214,23 +216,29 @@ func TestFiftyConnectionsOfOneUserOverTwoNodes(t *testing.T) {
 	if stays != 20 || refused != 30 {
 		t.Errorf("%d stay, %d were refused", stays, refused)
 	}
+	// Who goes makes room, on either node.
+	_ = last.ws.CloseNow()
+	until(t, "another may come", func() bool {
+		c, _, err := two.dial(dialing{token: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answered(c) == 0
+	})
 	// And by address, over both.
-	from := func(n *node, forwarded string) int {
+	from := func(n *node, forwarded string, leaves bool) int {
 		token, _ := n.signIn("jonas")
 		c, _, err := n.dial(dialing{token: token, header: http.Header{"X-Forwarded-For": {forwarded}}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		c.wait("an answer", func() bool {
-			n := len(c.messages())
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			return n > 0 || c.err != nil
-		})
-		if len(c.messages()) > 0 {
-			return 0
+		if code := answered(c); code != 0 {
+			return code
 		}
-		return c.awaitClose()
+		if leaves {
+			_ = c.ws.CloseNow()
+		}
+		return 0
 	}
 	for i, tt := range []struct {
 		forwarded string
@@ -240,10 +248,28 @@ func TestFiftyConnectionsOfOneUserOverTwoNodes(t *testing.T) {
 		{"2001:db8:1:2::4", 4502}, {"2001:db8:1:2::4, 127.0.0.9", 4502}, {"2001:db8:1:3::1", 0}, {"203.0.113.7", 0},
 		{"10.0.0.1", 0}, {"10.0.0.1", 0}, {"10.0.0.1", 0}, {"10.0.0.1", 0}, // a network of its own
 	} {
-		if got := from([]*node{one, two}[i%2], tt.forwarded); got != tt.want {
+		if got := from([]*node{one, two}[i%2], tt.forwarded, false); got != tt.want {
 			t.Errorf("%d: from %s: %d, want %d", i, tt.forwarded, got, tt.want)
 		}
 	}
+	for range 5 {
+		until(t, "another may come from there", func() bool { return from(one, "203.0.113.99", true) == 0 })
+	}
+}
+
+// answered returns 0 if the server says hello, and otherwise how it closes.
+func answered(c *client) int {
+	c.t.Helper()
+	c.wait("an answer", func() bool {
+		n := len(c.messages())
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return n > 0 || c.err != nil
+	})
+	if len(c.messages()) > 0 {
+		return 0
+	}
+	return c.awaitClose()
 }
 
 func TestNoTokenIsTakenFromAURL(t *testing.T) {

@@ -44,6 +44,7 @@ type ticker struct {
 // Redis is killed with SIGKILL and started again, twice, under a running pair
 // of services while 20 people tick 50 habits a second for a minute.
 func TestKillingRedisLosesNothingAndSignsNobodyOut(t *testing.T) {
+	t.Parallel() // with what only waits
 	const length = seconds * time.Second
 	pg, redis := stack.StartPostgres(t), stack.StartRedis(t)
 	api, realtime, site := pair(t, stack.Settings(pg, map[string]string{"REDIS_URL": redis.URL, "REDIS_REQUIRED": "false"}))

@@ -153,6 +153,19 @@ func TestAPlaceThatWasRefusedTakesNone(t *testing.T) {
 	})
 }
 
+func TestANodeThatEndsGivesItsPlacesBack(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	o := quota.Options{Client: server.Client(t), Wait: 20 * time.Second}
+	ends, stays := node(t, o), node(t, o)
+	if _, ok := ends.Take(t.Context(), "user:mira", 1); !ok {
+		t.Fatal("refused")
+	}
+	ends.Close(t.Context())
+	if _, ok := stays.Take(t.Context(), "user:mira", 1); !ok {
+		t.Error("the place of a node that has ended is still taken")
+	}
+}
+
 func TestThePlacesOfAKilledNodeAreFreeInTheEnd(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	o := quota.Options{Client: server.Client(t), TTL: time.Second, Every: 50 * time.Millisecond, Wait: 20 * time.Second}

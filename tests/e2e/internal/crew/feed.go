@@ -32,6 +32,10 @@ type Frame struct {
 	Status string `json:"status"` // of status
 	Code   string `json:"code"`   // of error
 
+	Users  []string `json:"users"`  // of presence: all who are here, or
+	Joined []string `json:"joined"` // what is different
+	Left   []string `json:"left"`
+
 	At time.Time `json:"-"` // when it arrived here
 }
 

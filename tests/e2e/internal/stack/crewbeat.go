@@ -39,8 +39,9 @@ type Crewbeat struct {
 	URL  string
 	Addr string
 
-	t testing.TB
-	p *process
+	t      testing.TB
+	p      *process
+	killed bool
 }
 
 // Settings are the variables that both services need.
@@ -105,7 +106,7 @@ func Start(t testing.TB, service string, set map[string]string) *Crewbeat {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := c.p.signal(syscall.SIGTERM, 40*time.Second); err != nil {
+		if err := c.p.signal(syscall.SIGTERM, 40*time.Second); err != nil && !c.killed {
 			t.Errorf("stop crewbeat %s: %v", service, err)
 		}
 		if t.Failed() {
@@ -130,6 +131,16 @@ func (c *Crewbeat) Log() string { return c.p.tail() }
 
 // Terminate sends SIGTERM and returns how the process ended: nil means with 0.
 func (c *Crewbeat) Terminate(within time.Duration) error { return c.p.signal(syscall.SIGTERM, within) }
+
+// Kill ends the process with SIGKILL: it has no time to say good-bye.
+func (c *Crewbeat) Kill() {
+	c.t.Helper()
+	c.killed = true
+	_ = c.p.signal(syscall.SIGKILL, 20*time.Second) // it ends badly
+	if !c.p.ended() {
+		c.t.Fatal("crewbeat has survived a SIGKILL")
+	}
+}
 
 // Ended reports whether the process is gone.
 func (c *Crewbeat) Ended() bool { return c.p.ended() }
