@@ -284,7 +284,9 @@ func TestWithoutINFOAndTheBackplaneOffNoFailoverIsNoticed(t *testing.T) {
 	var text logText
 	s := tieredtest.Nodes(t, 1, asUser{r}, tieredtest.WithStore(tiered.WithPrefix("tc"), tiered.WithBackplane(tiered.Off),
 		tiered.WithLogger(slog.New(slog.NewTextHandler(&text, nil)))))[0].Store
-	eventually(t, "it is said", func() bool { return strings.Contains(text.String(), "may not run INFO: failovers are not noticed") })
+	eventually(t, "it is said", func() bool {
+		return strings.Contains(text.String(), "may not run INFO") && strings.Contains(text.String(), "failovers are not noticed")
+	})
 	if h := s.Health(); h.Failovers != 0 || h.Status != tiered.Healthy {
 		t.Errorf("%+v", h)
 	}
