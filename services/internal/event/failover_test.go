@@ -224,10 +224,11 @@ func (f *failover) demote(old, master *tieredtest.Redis) {
 func (f *failover) judge(total *toll) {
 	t := f.t
 	for _, l := range f.lanes {
-		head, err := f.publisher.Position(t.Context(), l.name)
-		if err != nil {
-			t.Fatal(err)
-		}
+		var head event.Position
+		answered(t, "where the channel is", func() (err error) {
+			head, err = f.publisher.Position(t.Context(), l.name)
+			return err
+		})
 		list := survivors(t, f.plain, l.name)
 		for i, w := range l.watches {
 			untilLong(t, "a subscriber is where the channel is", func() bool { return w.position() == head })
@@ -251,13 +252,27 @@ func (f *failover) judge(total *toll) {
 	}
 }
 
+// answered asks until there is an answer: a client may still try the old
+// master, which is starting again.
+func answered(t *testing.T, what string, ask func() error) {
+	t.Helper()
+	var err error
+	defer func() {
+		if t.Failed() {
+			t.Log(err)
+		}
+	}()
+	untilLong(t, "it is answered "+what, func() bool { err = ask(); return err == nil })
+}
+
 // resume reads on from r, and returns a survivor that it does not get so.
 func (f *failover) resume(l *lane, r reading, list []survivor) string {
 	for {
-		h, err := f.publisher.Since(f.t.Context(), l.name, r.at, 50)
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		var h event.History
+		answered(f.t, "what a reader has missed", func() (err error) {
+			h, err = f.publisher.Since(f.t.Context(), l.name, r.at, 50)
+			return err
+		})
 		if h.Reset != "" {
 			return ""
 		}
@@ -279,10 +294,11 @@ func (f *failover) resume(l *lane, r reading, list []survivor) string {
 // skipped reads on by contiguous offset, as the reader who left would, and
 // counts the events that it does not get although its offset is a good one.
 func (f *failover) skipped(l *lane) (n int) {
-	entries, err := f.plain.XRange(f.t.Context(), contiguousKeys(l.name)[0], "-", "+").Result()
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	var entries []redis.XMessage
+	answered(f.t, "what contiguous offsets there are", func() (err error) {
+		entries, err = f.plain.XRange(f.t.Context(), contiguousKeys(l.name)[0], "-", "+").Result()
+		return err
+	})
 	had := map[string]bool{}
 	for _, id := range l.had {
 		had[id] = true

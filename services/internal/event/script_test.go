@@ -137,3 +137,42 @@ func TestEpochsAreRandom(t *testing.T) {
 		}
 	}
 }
+
+// An idle client comes back after ten minutes to a channel in which nothing has
+// happened since, or never has.
+func TestRedisKeepsAChannelForLongerThanAClientIsIdle(t *testing.T) {
+	server := tieredtest.StartRedis(t)
+	b, c := newRedis(t, server, event.Options{}), server.Client(t)
+	lives := func(key string) time.Duration {
+		t.Helper()
+		d, err := c.PTTL(t.Context(), key).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	if _, err := b.Position(t.Context(), "team:8:activity"); err != nil { // and no event ever
+		t.Fatal(err)
+	}
+	publish(t, b, feed, 1, 1)
+	keys := []string{event.MetaKey("team:8:activity"), event.MetaKey(feed), event.StreamKey(feed)}
+	for _, key := range keys {
+		if d := lives(key); d < 24*time.Hour-time.Minute {
+			t.Errorf("%s lives for %v", key, d)
+		}
+		// What is used lives on.
+		if err := c.PExpire(t.Context(), key, time.Minute).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, channel := range []string{"team:8:activity", feed} {
+		if _, err := b.Position(t.Context(), channel); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range keys {
+		if d := lives(key); d < 24*time.Hour-time.Minute {
+			t.Errorf("%s lives for %v once it was read", key, d)
+		}
+	}
+}

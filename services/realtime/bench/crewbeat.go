@@ -41,6 +41,7 @@ type storeFlags struct {
 	cluster  bool
 	window   time.Duration
 	perUser  int
+	sending  int // bytes that the kernel keeps of what a client does not read; 0: as it likes, up to megabytes
 }
 
 func parseStores(args []string) (f storeFlags, err error) {
@@ -50,11 +51,12 @@ func parseStores(args []string) (f storeFlags, err error) {
 	set.BoolVar(&f.cluster, "cluster", false, "")
 	set.DurationVar(&f.window, "window", 0, "")
 	set.IntVar(&f.perUser, "peruser", 0, "")
+	set.IntVar(&f.sending, "sending", 0, "")
 	return f, set.Parse(args)
 }
 
 func (f storeFlags) args() []string {
-	return []string{"-db", f.database, "-redis", f.redis, "-cluster=" + strconv.FormatBool(f.cluster), "-window", f.window.String(), "-peruser", strconv.Itoa(f.perUser)}
+	return []string{"-db", f.database, "-redis", f.redis, "-cluster=" + strconv.FormatBool(f.cluster), "-window", f.window.String(), "-peruser", strconv.Itoa(f.perUser), "-sending", strconv.Itoa(f.sending)}
 }
 
 func (f storeFlags) open(ctx context.Context) (s *stores, err error) {
@@ -112,7 +114,7 @@ func openCrewbeat(ctx context.Context, args []string) (*duties, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", rt.Handler())
 	mux.Handle("/metrics", s.telemetry.MetricsHandler())
-	addr, web, err := listen(ctx, mux)
+	addr, web, err := listen(ctx, mux, f.sending)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type peer interface {
 func openPeer(make func() peer) role {
 	return func(ctx context.Context, _ []string) (*duties, error) {
 		p := make()
-		addr, web, err := listen(ctx, p)
+		addr, web, err := listen(ctx, p, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -118,14 +118,21 @@ var everybody = map[string]func(context.Context, []string) (string, error){
 	},
 }
 
-// listen serves h on a free port of all loopback addresses.
-func listen(ctx context.Context, h http.Handler) (addr string, _ *http.Server, err error) {
+// listen serves h on a free port of all loopback addresses. The kernel keeps at
+// most sending bytes for a client, if that is not 0.
+func listen(ctx context.Context, h http.Handler, sending int) (addr string, _ *http.Server, err error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp4", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if tcp, ok := c.(*net.TCPConn); ok && sending > 0 {
+			_ = tcp.SetWriteBuffer(sending)
+		}
+		return ctx
+	}
 	go func() { _ = s.Serve(l) }()
 	return l.Addr().String(), s, nil
 }
