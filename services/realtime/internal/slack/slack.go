@@ -4,8 +4,8 @@
 // for a moment, and lets go of it slowly: it collects garbage only when the
 // heap has doubled, and keeps as much free. A node whose connections do nothing
 // makes no garbage, and would hold that for hours. So the heap is collected and
-// what is free given to the kernel once the number of connections stands still,
-// if that is worth it.
+// what is free given to the kernel once the number of connections stands still:
+// after a burst, and later if there is enough of it.
 package slack
 
 import (
@@ -52,15 +52,17 @@ func (s *Slack) Worth(l Look) bool {
 	if s.calm < calm {
 		return false
 	}
-	slack := l.Free
-	if l.Heap > l.Live {
-		slack += l.Heap - l.Live
-	}
-	if slack < max(least, l.Live/4) {
-		return false
-	}
 	pause := s.took * share
-	if moved(l.Connections, s.given.Connections) <= max(100, l.Connections/10) {
+	if moved(l.Connections, s.given.Connections) <= max(200, l.Connections/10) {
+		// What the last collection found in use may have been garbage soon
+		// after, so that this is not asked of a burst.
+		slack := l.Free
+		if l.Heap > l.Live {
+			slack += l.Heap - l.Live
+		}
+		if slack < max(least, l.Live/4) {
+			return false
+		}
 		pause = max(pause, rest)
 	}
 	return s.given.At.IsZero() || l.At.Sub(s.given.At) >= pause

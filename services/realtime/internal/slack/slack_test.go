@@ -61,6 +61,12 @@ func TestMemoryIsGivenBackOnceABurstIsOver(t *testing.T) {
 	if n := d.pass(1000, still); n != 0 {
 		t.Errorf("given back %d times with nothing to give", n)
 	}
+	// What a collection amid the burst has found counts for nothing.
+	d.pass(4, burst)
+	d.now.Live, d.now.Heap, d.now.Free = 30*mb, 30*mb, 0
+	if n := d.pass(4, still); n != 1 {
+		t.Errorf("given back %d times after a burst whose garbage was in use, want once", n)
+	}
 	// Another burst need not wait.
 	d.pass(4, burst)
 	d.now.Free = 20 * mb

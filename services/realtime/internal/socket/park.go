@@ -25,7 +25,16 @@ func (c *conn) park() bool {
 		return false
 	}
 	c.armed, c.reading = true, false
+	c.settle()
 	return true
+}
+
+// settle gives back what the connection needs to be waited for, if nobody waits;
+// c.mu is held.
+func (c *conn) settle() {
+	if r, ok := c.nc.(interface{ rest() }); ok && !c.reading && !c.draining {
+		r.rest()
+	}
 }
 
 // wake begins reading if nobody does; c.mu is held.

@@ -181,7 +181,7 @@ func (s *Server) farewell(nc net.Conn, code int) {
 			if tcp, ok := nc.(*net.TCPConn); ok {
 				_ = tcp.CloseWrite()
 			}
-			_, _ = io.CopyN(io.Discard, nc, 4096) // the client's own close frame
+			_, _ = io.CopyN(io.Discard, nc, 1<<20) // what it was sending, and its own close frame
 		}
 	})
 }
@@ -202,8 +202,9 @@ type arrival struct {
 // adopt begins a connection.
 func (s *Server) adopt(in arrival) {
 	now := time.Now()
+	nc := strip(in.nc)
 	c := &conn{
-		s: s, number: s.number.Add(1), nc: in.nc, at: describe(in.nc), places: in.places, stream: in.stream,
+		s: s, number: s.number.Add(1), nc: nc, at: describe(nc), places: in.places, stream: in.stream,
 		reading:  true,
 		oldest:   s.moment(now.Add(s.c.MaxAge*4/5 + rand.N(s.c.MaxAge/5+1))),
 		nextPing: s.moment(now.Add(s.c.PingEvery*9/10 + rand.N(s.c.PingEvery/5+1))),

@@ -431,6 +431,7 @@ func (c *conn) next(b []byte) (_ []byte, last bool) {
 	}
 	c.queue, c.draining = nil, false
 	_ = c.nc.SetWriteDeadline(time.Time{})
+	c.settle()
 	c.startCatchingUp()
 	return nil, false
 }
@@ -496,6 +497,12 @@ func (c *conn) abort(code int) {
 	}
 }
 
+// plain reports whether the connection is one of TCP itself, and not wrapped.
+func (c *conn) plain() bool {
+	_, tcp := c.nc.(*net.TCPConn)
+	return tcp || c.at.fd != 0
+}
+
 // dropQueue forgets all that waits; c.mu is held.
 func (c *conn) dropQueue() {
 	if c.backlog == nil {
@@ -510,8 +517,8 @@ func (c *conn) dropQueue() {
 // linger waits a moment for the client's answer to the close frame; c.mu is
 // held.
 func (c *conn) linger() {
-	if tcp, ok := c.nc.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite()
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && c.plain() {
+		_ = half.CloseWrite()
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(goodbye))
 	c.wake()

@@ -15,6 +15,9 @@ type descriptor struct {
 }
 
 func describe(nc net.Conn) (d descriptor) {
+	if b, ok := nc.(interface{ Fd() int }); ok {
+		return descriptor{fd: b.Fd()}
+	}
 	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return d
