@@ -329,6 +329,7 @@ export async function signIn(page: Page, email: string, password: string): Promi
 
 export const mira = ['mira@demo.crewbeat.example', 'crewbeat-demo'] as const
 export const jonas = ['jonas@demo.crewbeat.example', 'crewbeat-demo'] as const
+export const lena = ['lena@demo.crewbeat.example', 'crewbeat-demo'] as const
 
 /** Makes a habit that is due every day. */
 export async function createHabit(page: Page, name: string, shared = false): Promise<void> {

@@ -116,8 +116,10 @@ describe.each([
     await once(first, before)
     await me.context.setOffline(true)
     await network.cut()
-    await first.getByText('Connecting…').waitFor({ timeout: 20_000 })
-    await second.getByText('Connecting…').waitFor({ timeout: 20_000 })
+    for (const page of [first, second]) {
+      await page.getByText('Offline', { exact: true }).waitFor({ timeout: 20_000 })
+      await page.locator('[data-here]').waitFor({ state: 'detached' })
+    }
     await tick(meanwhile)
     await network.heal()
     await me.context.setOffline(false)

@@ -6,6 +6,8 @@ import { afterAll, beforeAll, test } from 'vitest'
 import {
   desktop,
   fillRegistration,
+  jonas,
+  lena,
   mira,
   newPerson,
   phone,
@@ -30,6 +32,11 @@ beforeAll(async () => {
   redis = await startRedis()
   server = await startServer({ demo: true, env: { REDIS_URL: redis.url, REDIS_HEALTH_CHECK_INTERVAL: '1000' } })
   browser = await startBrowser()
+  // Those who are here while the pictures are taken.
+  for (const [email, password] of [jonas, lena]) {
+    const { page } = await newPerson(browser, server)
+    await signIn(page, email, password)
+  }
 })
 afterAll(async () => {
   await browser?.close()
@@ -71,6 +78,7 @@ for (const [size, viewport] of Object.entries({ phone, desktop })) {
       await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Team' }).click()
       await page.getByRole('heading', { name: 'Harbor Crew' }).waitFor()
       await page.getByRole('list').first().waitFor()
+      await page.getByText('3 here now').first().waitFor()
       await shoot(page, 'team')
       await page.getByRole('navigation', { name: 'Main' }).getByRole('link', { name: 'Settings' }).click()
       await page.getByText('This one, in use now').waitFor()

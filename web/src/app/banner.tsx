@@ -1,12 +1,12 @@
 import { useQuery } from '@tanstack/react-query'
 import { CloudOff, Gauge, Radio, type LucideIcon } from 'lucide-react'
-import { useSyncExternalStore } from 'react'
 import { healthQuery } from '@/api/health'
 import { Unreachable } from '@/api/problem'
 import { usePending } from '@/api/use-ticks'
 import { useRealtime, useRealtimeStatus } from '@/realtime'
 import { Button } from '@/ui/button'
 import { cx } from '@/ui/cx'
+import { useOnline } from '@/ui/use-online'
 
 type Notice = { icon: LucideIcon; text: string; tone: 'warn' | 'calm'; action?: { label: string; run: () => void } }
 
@@ -87,18 +87,4 @@ function useNotice(): Notice | undefined {
       action: { label: 'Try now', run: () => realtime.nudge() },
     }
   return undefined
-}
-
-function useOnline(): boolean {
-  return useSyncExternalStore(
-    (watcher) => {
-      addEventListener('online', watcher)
-      addEventListener('offline', watcher)
-      return () => {
-        removeEventListener('online', watcher)
-        removeEventListener('offline', watcher)
-      }
-    },
-    () => navigator.onLine,
-  )
 }

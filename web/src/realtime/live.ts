@@ -44,7 +44,7 @@ export interface Live {
   stop: () => void
   /** The person has signed out: the same for all pages that share the connection. */
   end: () => void
-  /** Tries now instead of later: the network is back, or the person asks for it. */
+  /** Tries now instead of later, and finds out whether a connection still lives: the network or the person is back. */
   nudge: () => void
   /**
    * Follows a channel from a position, or from now. The returned function stops

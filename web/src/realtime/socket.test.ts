@@ -318,6 +318,31 @@ describe('the status', () => {
   })
 })
 
+describe('a person who is back', () => {
+  it('finds out within seconds that the network has left under the connection', () => {
+    connected()
+    const old = server.link
+    realtime.nudge()
+    expect(old.sent.at(-1)).toEqual({ type: 'ping' })
+    vi.advanceTimersByTime(4999)
+    expect(realtime.status().phase).toBe('open')
+    vi.advanceTimersByTime(1)
+    expect(realtime.status().phase).toBe('waiting')
+    expect(old.closedWith).toBe(1000)
+    vi.advanceTimersByTime(500)
+    expect(server.links).toHaveLength(2)
+  })
+
+  it('keeps a connection that answers', () => {
+    connected()
+    realtime.nudge()
+    server.link.say({ type: 'pong' })
+    vi.advanceTimersByTime(47_499)
+    expect(realtime.status().phase).toBe('open')
+    expect(server.links).toHaveLength(1)
+  })
+})
+
 describe('where WebSockets are blocked', () => {
   let streams: FakeServer
   const tries = () => server.links.length + streams.links.length

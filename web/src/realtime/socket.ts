@@ -19,6 +19,9 @@ type Link = {
   quiet: number
 }
 
+/** How long a connection that is doubted has to answer, in ms. */
+const soon = 5000
+
 export type Options = {
   url: () => string
   open?: (url: string) => Wire | WebSocket
@@ -82,6 +85,11 @@ export class Realtime implements Live {
 
   nudge(): void {
     if (this.#status.phase === 'waiting' || this.#status.phase === 'ended') this.#connect()
+    const link = this.#link
+    if (!link?.greeted || link.way === 'stream') return
+    // The network may have left under it, in sleep or on the way to another one: it has to show that it lives.
+    this.#send(link, { type: 'ping' })
+    this.#guard(link, soon)
   }
 
   follow(name: string, since: string | undefined, listener: Listener): () => void {
@@ -145,13 +153,13 @@ export class Realtime implements Live {
   }
 
   /** A connection on which nothing comes any more is as good as cut. */
-  #guard(link: Link) {
+  #guard(link: Link, quiet = link.quiet) {
     clearTimeout(link.watchdog)
     link.watchdog = setTimeout(() => {
       this.#drop(link)
       if (!link.greeted && link.way === 'socket') this.#ways.fails(true)
       this.#closed(link, 1006)
-    }, link.quiet)
+    }, quiet)
   }
 
   #receive(link: Link, text: string) {

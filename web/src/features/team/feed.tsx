@@ -8,6 +8,7 @@ import { useRealtimeStatus } from '@/realtime'
 import { Button } from '@/ui/button'
 import { cx } from '@/ui/cx'
 import { Avatar, Card, Empty, Failed, Loading, Skeleton } from '@/ui/surface'
+import { useOnline } from '@/ui/use-online'
 import { useLiveTeam } from './live'
 
 /** What the members did, newest first, as it happens. */
@@ -121,7 +122,9 @@ function title(day: string, today: string): string {
 /** Says whether the feed is live at this moment. */
 function LiveMark() {
   const { phase, blocked } = useRealtimeStatus()
-  const live = phase === 'open'
+  const online = useOnline()
+  // A connection that the network has left under is only found out later.
+  const live = phase === 'open' && online
   return (
     <span
       role="status"
@@ -131,8 +134,11 @@ function LiveMark() {
         live ? 'bg-brand-soft text-brand' : 'bg-sunken text-ink-2',
       )}
     >
-      <span aria-hidden="true" className={cx('size-2 rounded-full', live ? 'bg-brand' : 'animate-breathe bg-line-strong')} />
-      {live ? 'Live' : phase === 'ended' ? 'Not live' : 'Connecting…'}
+      <span
+        aria-hidden="true"
+        className={cx('size-2 rounded-full', live ? 'bg-brand' : online ? 'animate-breathe bg-line-strong' : 'bg-line-strong')}
+      />
+      {live ? 'Live' : !online ? 'Offline' : phase === 'ended' ? 'Not live' : 'Connecting…'}
     </span>
   )
 }

@@ -2,14 +2,16 @@ import { activityChannel } from '@/api/teams'
 import type { Member } from '@/api/types'
 import { usePeople, useRealtimeStatus } from '@/realtime'
 import { Avatar } from '@/ui/surface'
+import { useOnline } from '@/ui/use-online'
 
 /** Who of a team is here; undefined while that is not known, or may no longer be true. */
 export function useHere(teamId: string): ReadonlySet<string> | undefined {
   const people = usePeople(activityChannel(teamId))
   const { phase, failures } = useRealtimeStatus()
+  const online = useOnline()
   // A cut that is over in a moment is not worth a flicker.
   const known = phase === 'open' || phase === 'connecting' || (phase === 'waiting' && failures <= 2)
-  return known ? people : undefined
+  return known && online ? people : undefined
 }
 
 const shown = 5
