@@ -82,6 +82,35 @@ it('shows a key in both tiers, and drops a tag after asking, with a note in the 
   await inspector.getByText('Not cached', { exact: true }).waitFor()
 })
 
+it('drops what begins alike, after asking, with a note in the log', async () => {
+  me = await newPerson(browser, server)
+  const { page } = me
+  await signIn(page, ...mira)
+  const { id } = (await (await page.request.get('/api/v1/me')).json()) as { id: string }
+  await page.request.get('/api/v1/habits') // caches them
+  await openAdmin()
+  const inspector = page.getByRole('region', { name: 'Key inspector' })
+  await inspector.getByLabel('Cache').selectOption('habits')
+  await inspector.getByLabel('Key').fill(id)
+  await inspector.getByRole('button', { name: 'Look it up' }).click()
+  await inspector.getByText('Memory has it', { exact: true }).waitFor()
+
+  const invalidate = page.getByRole('region', { name: 'Invalidate', exact: true })
+  await invalidate.getByLabel('What').selectOption('prefix')
+  await invalidate.getByLabel('In the cache').selectOption('habits')
+  await invalidate.getByLabel('Beginning of the key').fill(id.slice(0, 8))
+  await invalidate.getByRole('button', { name: 'Invalidate…' }).click()
+  const dialog = page.getByRole('dialog')
+  await dialog.getByText(id.slice(0, 8)).waitFor()
+  await dialog.getByText('noted in the audit log with your name').waitFor()
+  await expectAccessible(page, 'the confirmation of a prefix')
+  await dialog.getByRole('button', { name: 'Drop it' }).click()
+  await page.getByText('Dropped everywhere (1 entry)', { exact: true }).waitFor()
+  await page.getByRole('region', { name: 'Audit log' }).getByText(id.slice(0, 8)).first().waitFor()
+  await inspector.getByRole('button', { name: 'Look it up' }).click()
+  await inspector.getByText('Not cached', { exact: true }).waitFor()
+})
+
 it('diagnoses an area at a press, and shows the servers and the commands, which begin anew', async () => {
   me = await newPerson(browser, server)
   const { page } = me

@@ -50,7 +50,7 @@ export function Invalidator({ cache }: { cache: AdminCache }) {
     mutationFn: () => invalidate(requestOf(what, namespace, value)),
     onSuccess: (done) => {
       setAsking(false)
-      const count = done.deleted === undefined ? '' : ` (${done.deleted} entries)`
+      const count = done.deleted === undefined ? '' : ` (${done.deleted} ${done.deleted === 1 ? 'entry' : 'entries'})`
       toast({ text: done.recovery_queue > 0 ? `Dropped here${count}; Redis is told when it is back` : `Dropped everywhere${count}` })
     },
     onSettled: () => queryClient.invalidateQueries({ queryKey: ['admin'] }),

@@ -22,7 +22,7 @@ export function Figures({ of }: { of: readonly (readonly [name: string, value: R
       {of.map(([name, value]) => (
         <div key={name} className="grid min-w-0 content-start">
           <dt className="text-[0.8125rem] text-ink-3">{name}</dt>
-          <dd className="font-semibold break-words tabular-nums">{value}</dd>
+          <dd className="font-semibold wrap-anywhere tabular-nums">{value}</dd>
         </div>
       ))}
     </dl>
