@@ -98,13 +98,13 @@ func (c *Cache[K, V]) settlePosted(h uint64, key K, skey string, version, stored
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	r := c.s.l1.get(h)
-	if r == nil || r.version != version || r.inL2 || r.ns.cell != c.ns {
+	if r == nil || r.version != version || r.inL2() || r.ns.cell != c.ns {
 		// It has given way to something else, or was given up.
 		st.newest = max(st.newest, stored)
 		if stored != 0 {
 			c.flights[h%stripeCount].spoil(key, stored)
 		}
-		if r != nil && r.inL2 {
+		if r != nil && r.inL2() {
 			c.s.l1.drop(h, stored)
 		}
 		return

@@ -513,7 +513,7 @@ func (b *bulk[K, V]) store(ctx context.Context, batch []*seat[K, V], values map[
 				s.token = c.s.tick()
 			}
 			r := c.record(s.f.it, s.p, s.token, inL2)
-			r.alone = inL2 && !s.f.filled
+			r.setAlone(inL2 && !s.f.filled)
 			c.keep(s.hash, s.f, r, &b.o)
 		}
 		b.land(s, s.f.it, s.f.err)

@@ -30,7 +30,7 @@ func (s *Store) census() map[*tagCell]held {
 		}
 		h := all[r.ns.cell]
 		h.entries++
-		h.bytes += uint64(max(r.cost, 0))
+		h.bytes += uint64(r.cost())
 		all[r.ns.cell] = h
 		return false
 	})

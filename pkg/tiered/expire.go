@@ -110,7 +110,7 @@ func (c *Cache[K, V]) expireHere(h uint64, key K, o *entryConfig, ttl time.Durat
 		return false
 	case it == nil:
 		return false
-	case x.version == 0 && c.s.l2 != nil && x.lost == 0 && r.inL2:
+	case x.version == 0 && c.s.l2 != nil && x.lost == 0 && r.inL2():
 		c.s.l1.drop(h, always) // Redis has lost it, or somebody has deleted it
 		return false
 	case x.lost != 0:
@@ -127,7 +127,7 @@ func (c *Cache[K, V]) expireHere(h uint64, key K, o *entryConfig, ttl time.Durat
 	}
 	p.expire(c.s, o, ttl, time.Duration(r.hard()-r.soft))
 	kept := c.record(it, &p, version, inL2)
-	kept.alone = r.alone
+	kept.setAlone(r.alone())
 	c.s.l1.put(h, kept)
 	c.verify(h, kept)
 	return true

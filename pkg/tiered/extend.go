@@ -11,7 +11,7 @@ import (
 // it needs no more than another version and another end.
 func (c *Cache[K, V]) isThere(f *flight[K, V], l *Load[V], p *placement) bool {
 	r := f.prior
-	return l.kept && r != nil && r.inL2 && !r.alone && l.etag == c.itemOf(r).etag() &&
+	return l.kept && r != nil && r.inL2() && !r.alone() && l.etag == c.itemOf(r).etag() &&
 		r.ns == p.ns && slices.Equal(r.tags(), p.tags)
 }
 

@@ -321,7 +321,7 @@ func (c *Cache[K, V]) keep(h uint64, f *flight[K, V], r *record, o *entryConfig)
 func (c *Cache[K, V]) keepLocked(h uint64, f *flight[K, V], r *record, o *entryConfig) {
 	st := c.s.stripes.of(h)
 	switch {
-	case f.spoilt != 0 && (!r.inL2 || r.version < max(f.spoilt, st.newest)):
+	case f.spoilt != 0 && (!r.inL2() || r.version < max(f.spoilt, st.newest)):
 		c.m.fenced.Add(1)
 	case c.s.l1 != nil && !o.skipL1:
 		if c.s.tracker != nil && !f.filled && (f.doubted || f.spoilt != 0) {

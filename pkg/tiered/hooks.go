@@ -217,7 +217,7 @@ func (s *Store) evicted(r *record) {
 	m := r.ns.cell.owner
 	m.evicted.Add(1)
 	if s.hooks.OnEvict != nil {
-		tell(s.hooks, s.hooks.OnEvict, EvictEvent{Namespace: m.name, Key: m.keyOf(r), Version: r.version, Bytes: r.cost})
+		tell(s.hooks, s.hooks.OnEvict, EvictEvent{Namespace: m.name, Key: m.keyOf(r), Version: r.version, Bytes: r.cost()})
 	}
 }
 

@@ -198,7 +198,7 @@ func (c *Cache[K, V]) info(r *record) Info {
 	now := c.s.time.nanos()
 	it := c.itemOf(r)
 	return Info{
-		Version: r.version, Age: c.s.age(r.version), Bytes: r.cost, Negative: it != nil && it.missing(), InL2: r.inL2,
+		Version: r.version, Age: c.s.age(r.version), Bytes: r.cost(), Negative: it != nil && it.missing(), InL2: r.inL2(),
 		Expires: c.s.wallPtr(r.expires), Soft: c.s.wallPtr(r.soft), Hard: c.s.wallPtr(r.hard()),
 		Suspect: c.s.l2 != nil && r.epoch.Load() != c.s.epoch.Load(),
 		Due:     now >= r.refresh.Load() && now < r.expires,

@@ -169,7 +169,7 @@ func (c *Cache[K, V]) fetch(ctx context.Context, h uint64, f *flight[K, V], key 
 		}
 	}
 	r := c.record(it, &p, token, inL2)
-	r.alone = inL2 && !f.filled
+	r.setAlone(inL2 && !f.filled)
 	c.keep(h, f, r, o)
 	return it, err
 }

@@ -58,10 +58,10 @@ const (
 	// sweepStep apart, a sixth of the shards are looked at for what has expired.
 	sweepStep = 5 * time.Second
 	// recordCost is what a record and its places in the index and in ristretto's
-	// two maps take beside the value: bench's memory table says 328 bytes of heap
+	// two maps take beside the value: bench's memory table says 282 bytes of heap
 	// for an entry of 100,000, of which 24 are a []byte itself. The maps may be
 	// up to twice as full or as empty.
-	recordCost = 304
+	recordCost = 260
 )
 
 type stripes [stripeCount]stripe
@@ -91,39 +91,76 @@ type gate struct {
 
 // record says whether a value in memory may be served; the value is behind it:
 // see holding. It does not change, but for the epoch in which it was last found
-// current. What a hit reads comes first.
+// current. What a hit reads comes last, next to the value. With an int and a
+// []byte it fills a size class of the allocator, and with two ints the one below.
 type record struct {
-	ns      tagRef
-	refresh atomic.Int64  // nanos from which a hit may renew it: at or before expires
-	epoch   atomic.Uint64 // of the store, when it was last found current
-	others  *[]tagRef     // nil if it has no tags but the namespace's
-	heat    atomic.Uint32 // see touch
-	inL2    bool          // Redis had this version, so that it can be asked about it
-	alone   bool          // but perhaps with what another has loaded at the same time
-	expires int64         // nanos of the store's clock
+	soft    int64 // nanos at which its TTL ends: at or after expires
+	expires int64 // nanos of the store's clock
 	version uint64
-	soft    int64                    // nanos at which its TTL ends: at or after expires
-	late    atomic.Pointer[lateness] // nil if it is not served past its TTL
-	cost    int64                    // with recordCost
+	ns      tagRef
+	refresh atomic.Int64           // nanos from which a hit may renew it: at or before expires
+	epoch   atomic.Uint64          // of the store, when it was last found current
+	extras  atomic.Pointer[extras] // nil if it has none
+	packed  atomic.Uint64          // see pack
 }
 
-// lateness is of a record that may be served stale.
-type lateness struct {
-	hard  int64        // nanos until which it may be: at or after soft
+// extras are what few records have.
+type extras struct {
+	tags  []tagRef     // but the namespace's
+	hard  int64        // nanos until which it may be served stale: at or after soft
 	retry atomic.Int64 // nanos until which nobody loads, for the last one failed
 }
 
-func (r *record) tags() []tagRef {
-	if r.others == nil {
-		return nil
+// A record's cost, whether Redis had this version, so that it can be asked about
+// it, but perhaps with what another has loaded at the same time (alone), and its
+// heat (see touch) are in one word. Only heat changes once others see the record.
+const (
+	heatBits  = 20
+	heatMask  = 1<<heatBits - 1
+	inL2Bit   = 1 << heatBits
+	aloneBit  = inL2Bit << 1
+	costShift = heatBits + 2
+	costMax   = 1<<(64-costShift) - 1 // 4 TiB: what costs more is taken for this
+)
+
+// pack sets the cost, with recordCost, of a new record that has no heat.
+func (r *record) pack(cost int64, inL2 bool) {
+	word := uint64(min(max(cost, 0), costMax)) << costShift
+	if inL2 {
+		word |= inL2Bit
 	}
-	return *r.others
+	r.packed.Store(word)
+}
+
+func (r *record) cost() int64  { return int64(r.packed.Load() >> costShift) } //nolint:gosec // it is of 42 bits
+func (r *record) inL2() bool   { return r.packed.Load()&inL2Bit != 0 }
+func (r *record) alone() bool  { return r.packed.Load()&aloneBit != 0 }
+func (r *record) heat() uint32 { return uint32(r.packed.Load() & heatMask) }
+
+// setAlone is of a record that nobody has seen.
+func (r *record) setAlone(alone bool) {
+	word := r.packed.Load() &^ aloneBit
+	if alone {
+		word |= aloneBit
+	}
+	r.packed.Store(word)
+}
+
+func (r *record) setHeat(heat uint32) {
+	r.packed.Store(r.packed.Load()&^heatMask | uint64(heat)&heatMask)
+}
+
+func (r *record) tags() []tagRef {
+	if more := r.extras.Load(); more != nil {
+		return more.tags
+	}
+	return nil
 }
 
 // hard is until when it may be served stale, in nanos: at or after soft.
 func (r *record) hard() int64 {
-	if late := r.late.Load(); late != nil {
-		return late.hard
+	if more := r.extras.Load(); more != nil {
+		return more.hard
 	}
 	return r.soft
 }
@@ -136,8 +173,9 @@ func newLocal(maxBytes int64, now func() int64, evicted func(*record)) (*local, 
 		max:  maxBytes,
 		now:  now,
 		gone: evicted,
-		// Ten for each entry that fits if entries are of 1 KiB.
-		counters: uint64(min(max(maxBytes/100, 1<<12), 1<<24)),
+		// Seven for each entry that fits if entries are of 1 KiB. Ten, as ristretto
+		// advises, remember too long what is popular no more: see bench/NOTES.md.
+		counters: uint64(min(max(maxBytes/150, 1<<12), 1<<24)),
 		kick:     make(chan struct{}, 1),
 		stop:     make(chan struct{}),
 		done:     make(chan struct{}),
@@ -208,12 +246,12 @@ func (l *local) touch(hash uint64, r *record, nth uint64) {
 		if !l.tight.Load() {
 			return
 		}
-		window, heat := l.window.Load(), r.heat.Load()
-		switch {
-		case heat < window:
-			r.heat.Store(window + 1)
-		case heat < window+heatFull:
-			r.heat.Store(heat + 1) // one that is lost is counted later
+		window := l.window.Load()
+		switch ahead := (r.heat() - window) & heatMask; {
+		case ahead > heatFull: // it is of an earlier window
+			r.setHeat(window + 1)
+		case ahead < heatFull:
+			r.setHeat(window + ahead + 1) // one that is lost is counted later
 		default:
 			return
 		}
@@ -239,7 +277,7 @@ func (l *local) count(hash uint64) {
 // put makes r the record of hash, unless a newer version is there. It needs
 // the stripe's lock.
 func (l *local) put(hash uint64, r *record) {
-	if r.cost > l.max {
+	if r.cost() > l.max {
 		// Ristretto would keep an update beyond its bound.
 		l.removeNow(hash)
 		return
@@ -255,24 +293,24 @@ func (l *local) put(hash uint64, r *record) {
 		if have.version > r.version && have.ns.cell == r.ns.cell {
 			return
 		}
-		r.heat.Store(have.heat.Load())
+		r.setHeat(have.heat())
 	}
 	s.set(hash, r)
 	s.earliest = min(s.earliest, r.ends())
-	if have != nil && have.cost == r.cost && !s.pending(hash) {
+	if have != nil && have.cost() == r.cost() && !s.pending(hash) {
 		return // ristretto has it. If it is giving it up just now, this goes as well
 	}
 	if s.mark(hash) {
 		l.wake()
 	}
-	l.rc.Set(hash, struct{}{}, r.cost) // under the lock: what a flush takes has been offered
+	l.rc.Set(hash, struct{}{}, r.cost()) // under the lock: what a flush takes has been offered
 }
 
 // drop removes the record of hash if it is older than version. It needs the
 // stripe's lock.
 func (l *local) drop(hash, version uint64) {
 	r := l.index.get(hash)
-	if r == nil || r.inL2 && r.version >= version {
+	if r == nil || r.inL2() && r.version >= version {
 		return // a version made here is not compared: the clocks differ
 	}
 	l.removeNow(hash)
@@ -379,7 +417,7 @@ func (l *local) offer(hash uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.get(hash); r != nil {
-		l.rc.Set(hash, struct{}{}, r.cost)
+		l.rc.Set(hash, struct{}{}, r.cost())
 	}
 }
 

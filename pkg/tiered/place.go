@@ -164,26 +164,23 @@ func (c *Cache[K, V]) record(it *item[K, V], p *placement, version uint64, inL2 
 // hold makes the record of a new holding, which has its item.
 func (c *Cache[K, V]) hold(kept *holding[K, V], p *placement, version uint64, inL2 bool) *record {
 	it, r := &kept.item, &kept.record
-	r.version, r.ns, r.inL2 = version, p.ns, inL2
-	if len(p.tags) > 0 {
-		tags := p.tags
-		r.others = &tags
-	}
+	r.version, r.ns = version, p.ns
 	r.expires, r.soft = p.local, p.soft
-	if p.hard > p.soft {
-		r.late.Store(&lateness{hard: p.hard})
+	if len(p.tags) > 0 || p.hard > p.soft {
+		r.extras.Store(&extras{tags: p.tags, hard: max(p.hard, p.soft)})
 	}
 	r.epoch.Store(p.epoch)
 	r.refresh.Store(min(p.refresh, p.local))
+	cost := int64(0)
 	switch {
 	case it.missing():
 	case c.cost != nil:
-		r.cost = c.cost(it.value)
+		cost = c.cost(it.value)
 	case c.flat >= 0:
-		r.cost = c.flat
+		cost = c.flat
 	default:
-		r.cost = estimateAt(&it.value)
+		cost = estimateAt(&it.value)
 	}
-	r.cost += recordCost
+	r.pack(cost+recordCost, inL2)
 	return r
 }

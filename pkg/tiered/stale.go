@@ -43,7 +43,7 @@ func (c *Cache[K, V]) throttled(h uint64, key K, o *entryConfig) *record {
 	if r == nil {
 		return nil
 	}
-	if late := r.late.Load(); late == nil || c.s.time.nanos() >= late.retry.Load() {
+	if more := r.extras.Load(); more == nil || c.s.time.nanos() >= more.retry.Load() {
 		return nil
 	}
 	if r.epoch.Load() == c.s.epoch.Load() || c.s.l2 == nil || !c.s.l2.available() {
@@ -127,8 +127,8 @@ func (c *Cache[K, V]) throttle(h uint64, f *flight[K, V], key K, r *record, o *e
 		if c.s.plane == Off {
 			throttle = o.local(throttle) // nobody would tell of a write
 		}
-		r.late.CompareAndSwap(nil, &lateness{hard: r.soft})
-		r.late.Load().retry.Store(c.s.time.nanos() + int64(throttle))
+		r.extras.CompareAndSwap(nil, &extras{hard: r.soft})
+		r.extras.Load().retry.Store(c.s.time.nanos() + int64(throttle))
 		c.s.l1.put(h, r)
 	}
 }

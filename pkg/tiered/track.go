@@ -245,7 +245,7 @@ func (c *Cache[K, V]) doubt(skey string) {
 // It needs the stripe's lock.
 func (c *Cache[K, V]) verify(h uint64, r *record) {
 	t := c.s.tracker
-	if t == nil || !r.inL2 {
+	if t == nil || !r.inL2() {
 		return
 	}
 	full := c.s.l2.dataKey(c.name, keyString(c.itemOf(r).key))
