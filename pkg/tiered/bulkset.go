@@ -67,7 +67,7 @@ func (c *Cache[K, V]) setBatch(ctx context.Context, keys []K, values map[K]V, o 
 		err = fmt.Errorf("%w: %w", errCaller, cause)
 	}
 	if snapshot.known {
-		err = c.s.l2.do(ctx, "setmany", func(ctx context.Context) error { return runAll(ctx, c.s.l2.c, calls) })
+		err = c.s.l2.do(ctx, "setmany", func(ctx context.Context) error { return c.s.l2.runSets(ctx, calls) })
 	}
 	for i := range writes {
 		w := &writes[i]

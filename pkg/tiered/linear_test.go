@@ -308,6 +308,10 @@ var arenas = map[string]func(t *testing.T, opts []tiered.Option) arena{
 		nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(opts...))
 		return arena{nodes, harms(50*time.Millisecond, breakNets(nodes)...)}
 	},
+	"networks break, and writes wait to go together": func(t *testing.T, opts []tiered.Option) arena {
+		nodes := tieredtest.Nodes(t, 3, tieredtest.StartRedis(t), tieredtest.WithStore(append(opts, tiered.Together())...))
+		return arena{nodes, harms(50*time.Millisecond, breakNets(nodes)...)}
+	},
 	"redis is frozen and killed": func(t *testing.T, opts []tiered.Option) arena {
 		r := tieredtest.StartRedis(t, tieredtest.WithPersistence())
 		nodes := tieredtest.Nodes(t, 3, r, tieredtest.WithStore(opts...))

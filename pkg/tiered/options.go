@@ -49,6 +49,7 @@ type config struct {
 	turns     *int // nil: the default
 	hooks     Hooks
 	plane     Backplane
+	together  bool // of tests: no write goes alone
 }
 
 // WithRedis makes c the second tier. The store uses the client but does not

@@ -30,6 +30,9 @@ type remote struct {
 	sharded atomic.Bool  // MGET of any keys is refused
 	tracer  trace.Tracer
 	about   []attribute.KeyValue // of every span: which server
+	slots   int                  // see gather
+	sets    *gather
+	deletes *gather
 	took    func(ctx context.Context, op string, d time.Duration, err error)
 }
 
@@ -277,12 +280,11 @@ func (r *remote) releaseCall(ns, key string, token uint64) *call {
 // set stores an entry with a version above min and everything that was there,
 // takes the lease from whoever loads, and tells the other stores.
 func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time.Duration, min uint64) (version uint64, err error) {
-	err = r.do(ctx, "set", func(ctx context.Context) (err error) {
-		call := r.setCall(ns, key, entry, ttl, min, 0)
-		version, err = call.script.Run(ctx, r.c, call.keys, call.args...).Uint64()
-		return err
-	})
-	return version, err
+	call := r.setCall(ns, key, entry, ttl, min, 0)
+	if err = r.sets.run(ctx, call, len(entry)); err != nil {
+		return 0, err
+	}
+	return call.cmd.Uint64()
 }
 
 // setCall does nothing and returns 0 if newest is not 0 and what is stored is
@@ -290,7 +292,7 @@ func (r *remote) set(ctx context.Context, ns, key string, entry []byte, ttl time
 func (r *remote) setCall(ns, key string, entry []byte, ttl time.Duration, min, newest uint64) *call {
 	head, tail := r.message('k', ns+" "+key)
 	return &call{script: scriptSet, keys: []string{r.dataKey(ns, key), r.leaseKey(ns, key)},
-		args: []any{entry, millis(ttl), text(min), r.channel, head, tail, text(newest)}}
+		args: []any{r.channel, entry, millis(ttl), text(min), head, tail, text(newest)}}
 }
 
 // tombstone is an entry that says that there is none.
@@ -304,12 +306,11 @@ func (r *remote) tombstone(full string, version uint64) []byte {
 // delete leaves a tombstone as set leaves an entry. If newest is not 0 and
 // what is stored is newer, it does nothing and returns 0.
 func (r *remote) delete(ctx context.Context, ns, key string, min, newest uint64) (version uint64, err error) {
-	err = r.do(ctx, "delete", func(ctx context.Context) (err error) {
-		call := r.deleteCall(ns, key, min, newest)
-		version, err = call.script.Run(ctx, r.c, call.keys, call.args...).Uint64()
-		return err
-	})
-	return version, err
+	call := r.deleteCall(ns, key, min, newest)
+	if err = r.deletes.run(ctx, call, headerLen); err != nil {
+		return 0, err
+	}
+	return call.cmd.Uint64()
 }
 
 func (r *remote) deleteCall(ns, key string, min, newest uint64) *call {

@@ -3,6 +3,9 @@ package tiered
 import (
 	"context"
 	_ "embed" // for the scripts
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -19,8 +22,12 @@ var (
 	luaFill string
 	//go:embed lua/release.lua
 	luaRelease string
+	//go:embed lua/put.lua
+	luaPut string
 	//go:embed lua/set.lua
 	luaSet string
+	//go:embed lua/sets.lua
+	luaSets string
 	//go:embed lua/delete.lua
 	luaDelete string
 	//go:embed lua/tag.lua
@@ -45,7 +52,8 @@ var (
 	scriptGetLease   = redis.NewScript(luaEntry + luaGetLease)
 	scriptFill       = redis.NewScript(luaEntry + luaFill)
 	scriptRelease    = redis.NewScript(luaRelease)
-	scriptSet        = redis.NewScript(luaEntry + luaSet)
+	scriptSet        = redis.NewScript(luaEntry + luaPut + luaSet)
+	scriptSets       = redis.NewScript(luaEntry + luaPut + luaSets)
 	scriptDelete     = redis.NewScript(luaEntry + luaDelete)
 	scriptTag        = redis.NewScript(luaEntry + luaTag)
 	scriptInvalidate = redis.NewScript(luaEntry + luaInvalidate)
@@ -98,3 +106,85 @@ func runAll(ctx context.Context, c redis.UniversalClient, calls []*call) error {
 	}
 	return nil
 }
+
+// setsSize is how many entries one script sets: about half a millisecond of the
+// server's time, in which it serves nobody else.
+const setsSize = 64
+
+// runSets is runAll of calls of scriptSet, many in one script where one server
+// has all keys: it spares the server a third of its time.
+func (r *remote) runSets(ctx context.Context, calls []*call) error {
+	one, ok := r.c.(*redis.Client)
+	if !ok || r.sharded.Load() || len(calls) < 2 {
+		return runAll(ctx, r.c, calls)
+	}
+	var merged []*call
+	for part := range slices.Chunk(calls, setsSize) {
+		merged = append(merged, mergeSets(part))
+	}
+	if err := runAll(ctx, one, merged); err != nil {
+		if !refused(err) {
+			return err
+		}
+	}
+	var alone []*call
+	for part := range slices.Chunk(calls, setsSize) {
+		whole := merged[0]
+		merged = merged[1:]
+		results, err := whole.cmd.Slice()
+		if err == nil && len(results) != len(part) {
+			return fmt.Errorf("sets answered %d values of %d", len(results), len(part))
+		}
+		if err != nil {
+			// The script as a whole was refused before it did anything, for one of
+			// its keys perhaps: that is the others' business no more.
+			alone = append(alone, part...)
+			continue
+		}
+		for i, c := range part {
+			c.cmd = redis.NewCmd(ctx)
+			if text, failed := results[i].(string); failed {
+				c.cmd.SetErr(scriptError(text))
+			} else {
+				c.cmd.SetVal(results[i])
+			}
+		}
+	}
+	if len(alone) > 0 {
+		if err := runAll(ctx, one, alone); err != nil {
+			return err
+		}
+	}
+	for _, c := range calls {
+		if err := c.cmd.Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mergeSets makes one call of many of scriptSet.
+func mergeSets(calls []*call) *call {
+	m := &call{script: scriptSets, keys: make([]string, 0, 2*len(calls)), args: make([]any, 1, 1+6*len(calls))}
+	m.args[0] = calls[0].args[0]
+	for _, c := range calls {
+		m.keys = append(m.keys, c.keys...)
+		m.args = append(m.args, c.args[1:]...)
+	}
+	return m
+}
+
+// refused reports whether an error is Redis's answer to a command that it did
+// not begin, and might to others like it.
+func refused(err error) bool {
+	var reply redis.Error
+	return errors.As(err, &reply) && !isFailure(err)
+}
+
+// scriptError is a command's error that a script has answered as a text.
+type scriptError string
+
+func (e scriptError) Error() string { return string(e) }
+
+// RedisError says that Redis has answered.
+func (scriptError) RedisError() {}

@@ -193,6 +193,11 @@ func newRemote(o config, s *Store) *remote {
 		took:    s.metrics.tripTook,
 	}
 	r.breaker = newBreaker(o.breaker, s.breakerChanged)
+	if r.slots = gatherSlots; o.together {
+		r.slots = 0
+	}
+	r.sets = newGather(r, "set", r.runSets, s.begin, s.loads.Done)
+	r.deletes = newGather(r, "delete", func(ctx context.Context, calls []*call) error { return runAll(ctx, r.c, calls) }, s.begin, s.loads.Done)
 	if !boundedByContext(o.redis) {
 		s.log.Warn("redis client ignores context deadlines: set ContextTimeoutEnabled, or an outage costs its own timeouts a call")
 	}

@@ -1,0 +1,159 @@
+package tiered_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/crewbeat/crewbeat/pkg/tiered"
+	"github.com/crewbeat/crewbeat/pkg/tiered/tieredtest"
+	"github.com/redis/go-redis/v9"
+)
+
+// scripts is how often the server was told to run one.
+func scripts(t *testing.T, c *redis.Client) (n int) {
+	t.Helper()
+	text, err := c.Info(t.Context(), "commandstats").Result()
+	must(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^cmdstat_(?:evalsha|eval):calls=(\d+)`).FindAllStringSubmatch(text, -1) {
+		calls, err := strconv.Atoi(m[1])
+		must(t, err)
+		n += calls
+	}
+	return n
+}
+
+// setHeld starts a Set of each key, all of which wait for the same moment.
+func setHeld(t *testing.T, s *tiered.Store, c func(i int) *tiered.Cache[string, int], n int) (release func() []error) {
+	t.Helper()
+	must(t, c(0).Set(t.Context(), "first", 0)) // reads the tag and loads the script
+	let := s.HoldSets()
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { errs[i] = c(i).Set(t.Context(), fmt.Sprint("k", i), i) })
+	}
+	eventually(t, "all wait", func() bool { return s.HeldSets() == n })
+	return func() []error {
+		let()
+		wg.Wait()
+		return errs
+	}
+}
+
+// Sets of concurrent callers go in one script, and what is in Redis and in
+// memory afterwards is what one by one would have left there.
+func TestSetsThatGoTogetherHaveTheirOwnVersions(t *testing.T) {
+	const n = 100 // more than fit into one script
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	s, other := node(t, r), node(t, r)
+	c, theirs := cache[int](t, s, "n"), cache[int](t, other, "n")
+	for i := range n {
+		must(t, theirs.Set(t.Context(), fmt.Sprint("k", i), -1))
+	}
+	release := setHeld(t, s, func(int) *tiered.Cache[string, int] { return c }, n)
+	before := scripts(t, admin)
+	for i, err := range release() {
+		if err != nil {
+			t.Errorf("set k%d: %v", i, err)
+		}
+	}
+	if ran := scripts(t, admin) - before; ran > n/10 {
+		t.Errorf("%d scripts ran for %d sets", ran, n)
+	}
+	versions := make(map[uint64]bool)
+	for i := range n {
+		key := fmt.Sprint("k", i)
+		want(t, c, key, i)
+		in, err := c.Inspect(t.Context(), key)
+		must(t, err)
+		if v := c.Version(key); v == 0 || v != in.L2.Version {
+			t.Errorf("%s has version %d here and %d in redis", key, v, in.L2.Version)
+		} else {
+			versions[v] = true
+		}
+		eventually(t, "the other node is told", func() bool {
+			v, err := theirs.Get(t.Context(), key)
+			return err == nil && v == i
+		})
+	}
+	if len(versions) == 0 {
+		t.Error("no versions")
+	}
+}
+
+func TestASetGivenUpInTheQueueIsNotSent(t *testing.T) {
+	s := node(t, shared)
+	c := cache[int](t, s, "n")
+	release := setHeld(t, s, func(int) *tiered.Cache[string, int] { return c }, 3)
+	ctx, cancel := context.WithCancel(t.Context())
+	given := make(chan error, 1)
+	go func() { given <- c.Set(ctx, "given up", 1) }()
+	eventually(t, "it waits", func() bool { return s.HeldSets() == 4 })
+	cancel()
+	if err := <-given; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	must(t, errors.Join(release()...))
+	eventually(t, "what was lost has been said", func() bool { return s.Health().Recovery == 0 })
+	wantErr(t, cache[int](t, node(t, shared), "n"), "given up", tiered.ErrMiss)
+}
+
+// A user may not write to one namespace: that is no matter of the other's.
+func TestASetThatIsRefusedDoesNotFailItsCompany(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	must(t, r.Client(t).Do(t.Context(), "ACL", "SETUSER", "default", "on", "nopass", "resetkeys", "+@all", "&*",
+		"~tc:{a:*", "~tc:l:{a:*", "~tc:n:*").Err())
+	s := open(t, tiered.WithRedis(r.Client(t)))
+	caches := []*tiered.Cache[string, int]{cache[int](t, s, "a"), cache[int](t, s, "b")}
+	errs := setHeld(t, s, func(i int) *tiered.Cache[string, int] { return caches[i%2] }, 6)()
+	for i, err := range errs {
+		if refused := err != nil && strings.Contains(err.Error(), "NOPERM"); refused != (i%2 == 1) {
+			t.Errorf("set k%d of %s: %v", i, []string{"a", "b"}[i%2], err)
+		}
+	}
+	want(t, caches[0], "k0", 0, tiered.SkipL1())
+}
+
+func TestSetsThatFailTogetherSayWhy(t *testing.T) {
+	r := tieredtest.StartRedis(t)
+	admin := r.Client(t)
+	s := node(t, r)
+	c := cache[int](t, s, "n")
+	release := setHeld(t, s, func(int) *tiered.Cache[string, int] { return c }, 5)
+	must(t, admin.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	for i, err := range release() {
+		if err == nil || !strings.Contains(err.Error(), "OOM") {
+			t.Errorf("set k%d of a full redis: %v, want OOM", i, err)
+		}
+	}
+	must(t, admin.ConfigSet(t.Context(), "maxmemory", "0").Err())
+}
+
+// Close waits for what is queued, which is then in Redis.
+func TestCloseAwaitsTheSetsThatGoTogether(t *testing.T) {
+	s, err := tiered.Open(t.Context(), tiered.WithRedis(shared.Client(t)), tiered.WithPrefix(prefix(t)))
+	must(t, err)
+	c := cache[int](t, s, "n")
+	release := setHeld(t, s, func(int) *tiered.Cache[string, int] { return c }, 4)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close(context.WithoutCancel(t.Context())) }()
+	eventually(t, "it is closing", func() bool {
+		_, err := c.Get(t.Context(), "late")
+		return errors.Is(err, tiered.ErrClosed)
+	})
+	select {
+	case <-closed:
+		t.Error("closed while sets wait")
+	default:
+	}
+	must(t, errors.Join(release()...))
+	must(t, <-closed)
+	want(t, cache[int](t, node(t, shared), "n"), "k3", 3)
+}
