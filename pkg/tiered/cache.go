@@ -107,6 +107,9 @@ func New[K Key, V any](s *Store, namespace string, opts ...CacheOption) (*Cache[
 	case o.compress > Zstd:
 		return fail("unknown compression %d", o.compress)
 	}
+	if raw, is := o.codec.(rawCodec); is && !raw.holds(reflect.TypeFor[V]()) {
+		return fail("the codec Raw is for []byte and string, not %v: use JSON or MsgPack", reflect.TypeFor[V]())
+	}
 	if o.cloner != nil {
 		if c.clone, ok = o.cloner.(func(V) V); !ok {
 			return fail("WithCloner is for %T, want %T", o.cloner, c.clone)

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -23,10 +25,13 @@ type Codec interface {
 	Unmarshal(data []byte, v any) error
 }
 
-// The codecs of this package.
+// The codecs of this package. Raw writes the bytes of a []byte or string as they
+// are, and is for caches of such values alone: [New] refuses others. An empty
+// []byte comes back as nil.
 var (
 	JSON    Codec = jsonCodec{}
 	MsgPack Codec = msgpackCodec{}
+	Raw     Codec = rawCodec{}
 )
 
 type jsonCodec struct{}
@@ -76,6 +81,52 @@ type msgpackCodec struct{}
 func (msgpackCodec) ID() uint8                          { return 2 }
 func (msgpackCodec) Marshal(v any) ([]byte, error)      { return msgpack.Marshal(v) }
 func (msgpackCodec) Unmarshal(data []byte, v any) error { return msgpack.Unmarshal(data, v) }
+
+type rawCodec struct{}
+
+func (rawCodec) ID() uint8 { return 3 }
+
+// holds reports whether the codec is for values of the type.
+func (rawCodec) holds(t reflect.Type) bool {
+	return t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+}
+
+func (c rawCodec) Marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case []byte:
+		return slices.Clone(v), nil
+	case string:
+		return []byte(v), nil
+	}
+	switch r := reflect.ValueOf(v); {
+	case !r.IsValid() || !c.holds(r.Type()):
+		return nil, fmt.Errorf("raw codec: %T is neither []byte nor string", v)
+	case r.Kind() == reflect.String:
+		return []byte(r.String()), nil
+	default:
+		return slices.Clone(r.Bytes()), nil
+	}
+}
+
+func (c rawCodec) Unmarshal(data []byte, v any) error {
+	switch v := v.(type) {
+	case *[]byte:
+		*v = append([]byte(nil), data...)
+		return nil
+	case *string:
+		*v = string(data)
+		return nil
+	}
+	switch r := reflect.ValueOf(v); {
+	case r.Kind() != reflect.Pointer || r.IsNil() || !c.holds(r.Type().Elem()):
+		return fmt.Errorf("raw codec: %T is neither *[]byte nor *string", v)
+	case r.Elem().Kind() == reflect.String:
+		r.Elem().SetString(string(data))
+	default:
+		r.Elem().SetBytes(append([]byte(nil), data...))
+	}
+	return nil
+}
 
 // marshal contains a codec's panic: a MarshalJSON of somebody's type must not
 // end the process from a background load.

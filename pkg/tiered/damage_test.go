@@ -57,6 +57,7 @@ func kinds(t testing.TB, prefix string) map[string]stored {
 		"s2":      {value: long, opts: []tiered.CacheOption{tiered.WithCompression(tiered.S2, 1)}},
 		"zstd":    {value: long, opts: []tiered.CacheOption{tiered.WithCompression(tiered.Zstd, 1)}},
 		"msgpack": {value: "value", opts: []tiered.CacheOption{tiered.WithCodec(tiered.MsgPack, 3)}},
+		"raw":     {value: "value", opts: []tiered.CacheOption{tiered.WithCodec(tiered.Raw, 3)}},
 		"tagged":  {value: "value", opts: []tiered.CacheOption{tiered.WithDefaults(tiered.Tags("a", "bb"))}},
 		"negative": {store: func(c *tiered.Cache[string, string], _ string) error {
 			_, err := c.GetOrLoad(t.Context(), "k", func(ctx, string, *tiered.Load[string]) (string, error) { return "", tiered.ErrNotFound }, tiered.NegativeTTL(time.Hour))

@@ -55,6 +55,10 @@
 //     more if the versions of tags must be read. The loader is called once, and
 //     again only for keys that another process held a lease for and did not
 //     bring. What was found comes back also with an error. None is a transaction.
+//   - Many callers. While two Sets of a process are on their way to Redis, or two
+//     Deletes, others wait up to a millisecond and go together: one script sets
+//     64 keys of one server. Each has its own version, fence, message and error,
+//     and who leaves before it is sent has not written.
 //   - A damaged, foreign or differently typed entry in Redis is a miss and a
 //     count, never an error and never another value. Entries are bound to
 //     their keys and carry a checksum.
@@ -166,7 +170,7 @@
 //
 // Values are shared between all who read them and must not be changed, unless
 // the cache has [WithCloner]. They are encoded with JSON unless [WithCodec]
-// says otherwise; raise its schema number when the type changes in a way that
+// says otherwise, such as [Raw] for bytes and texts as they are; raise its schema number when the type changes in a way that
 // old entries must not be read. A key is a string that is not empty, or an
 // integer.
 //

@@ -47,3 +47,16 @@ func TestOurCodecsConform(t *testing.T) {
 		})
 	}
 }
+
+// blob and name are types of one's own.
+type (
+	blob []byte
+	name string
+)
+
+func TestTheRawCodecConforms(t *testing.T) {
+	tieredtest.ConformCodec(t, tiered.Raw, []byte("value"), []byte{0, 0xff}, []byte("\"{"))
+	tieredtest.ConformCodec(t, tiered.Raw, "value", "\x00\xff", "\"{")
+	tieredtest.ConformCodec(t, tiered.Raw, blob("value"))
+	tieredtest.ConformCodec(t, tiered.Raw, name("value"))
+}
