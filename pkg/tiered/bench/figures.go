@@ -123,6 +123,7 @@ var wireRows = []struct {
 }{
 	{missTitle, "bare GET, then SET (by hand)", "GET, load and SET by hand, to a GET", 0},
 	{missTitle, "two scripts of GET alone", "the floor of two scripts: each does only GET", 0},
+	{missTitle, "**tiered** GetOrLoad, up to its loader: the lease", "`GetOrLoad` of an absent key until its loader begins: the lease, to a GET", 2},
 	{missTitle, "**tiered** GetOrLoad: lease, load, fenced store", "`GetOrLoad` of an absent key: lease, load, fenced store, to a GET", 0},
 	{missTitle, "**tiered** GetOrLoad: lease alone, load not stored", "the same, nothing stored: lease, load, release", 2},
 	{missTitle, "**tiered** Get, absent", "`Get` of an absent key, to a GET", 0},
@@ -130,8 +131,14 @@ var wireRows = []struct {
 	{setTitle, "a script of SET and PUBLISH, one subscriber", "the floor of a script: it does only these", 0},
 	{setTitle, "**tiered** Set", "`Set`, 100 bytes, to SET", 1.5},
 	{largeTitle, "**tiered** Set", "`Set`, 64 KiB, to SET", 1.5},
-	{bulkTitle, "MGET of 100, decoded into a map by hand", "the floor: MGET of 100, decoded into a map by hand, to MGET", 0},
-	{bulkTitle, "**tiered** GetMany of 100, from Redis", "`GetMany` of 100 from Redis, to MGET", 1.3},
+	{crowdTitle, "bare SET and PUBLISH, pipelined, one subscriber", "64 callers: SET and PUBLISH, to SET", 0},
+	{crowdTitle, "bare SET by go-redis's AutoPipeline", "64 callers: SET, autopipelined by go-redis, to SET", 0},
+	{crowdTitle, "**tiered** Set", "64 callers: `Set`, to SET", 1.5},
+	{crowdTitle, "**tiered** Delete", "64 callers: `Delete`, to SET", 1.5},
+	{bulkTitle, "MGET of 100, put into a map by hand", "the floor: MGET of 100, put into a map by hand, to MGET", 0},
+	{bulkTitle, "**tiered** GetMany of 100 []byte, Raw, from Redis", "`GetMany` of 100 `[]byte` with the codec `Raw` from Redis, to MGET", 1.3},
+	{bulkTitle, "MGET of 100, decoded into a map by hand", "the floor of JSON: MGET of 100, decoded into a map by hand, to MGET", 0},
+	{bulkTitle, "**tiered** GetMany of 100, from Redis", "`GetMany` of 100 texts in JSON from Redis, to MGET", 1.3},
 	{bulkTitle, "**tiered** GetOrLoadMany of 100, from Redis", "`GetOrLoadMany` of 100 from Redis, to MGET", 1.3},
 	{bulkTitle, "**tiered** GetMany of 100, from memory", "`GetMany` of 100 from memory, to MGET", 0},
 }
@@ -140,11 +147,12 @@ const (
 	missTitle  = "Misses: round trips to a redis-server on loopback, 100 bytes"
 	setTitle   = "Writes, 100 bytes: version, fence and message in one script"
 	largeTitle = "Writes, 64 KiB"
+	crowdTitle = "Writes of 64 callers at once, 100 bytes"
 	bulkTitle  = "Bulk reads of 100 keys of 100 bytes"
 )
 
 func (f *Figures) wireTable() string {
-	for _, title := range []string{missTitle, setTitle, largeTitle, bulkTitle} {
+	for _, title := range []string{missTitle, setTitle, largeTitle, crowdTitle, bulkTitle} {
 		if len(f.wire[title]) == 0 {
 			return ""
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/crewbeat/crewbeat/pkg/tiered"
 )
 
-// hits are peers that have all keys of a trace in memory.
+// hits are those peers that are wanted, with all keys of a trace in memory.
 type hits struct {
 	trace  []int
 	names  []string
@@ -18,9 +18,12 @@ type hits struct {
 	end    func()
 }
 
-func openHits(keys int) *hits {
+func openHits(keys int, wanted func(name string) bool) *hits {
 	h := &hits{trace: zipf(1, 1<<20, keys, 1.1)}
 	for _, p := range append(peers[int](), bytesPeers()...) {
+		if !wanted(p.name) {
+			continue
+		}
 		s := p.open(2*keys, func(k int) int { return k })
 		for k := range keys {
 			if s.set != nil {
@@ -55,12 +58,12 @@ func (h *hits) close() {
 }
 
 // subjects read, and write what is not of the reads' share.
-func (h *hits) subjects(percentReads int, parallel bool) (all []subject) {
+func (h *hits) subjects(percentReads int, parallel bool) (rows []subject) {
 	for i, s := range h.stores {
 		if percentReads < 100 && s.set == nil {
 			continue
 		}
-		all = append(all, subject{h.names[i], spread(parallel, h.trace, func(i, k int) {
+		rows = append(rows, subject{h.names[i], spread(parallel, h.trace, func(i, k int) {
 			if i%100 >= percentReads {
 				s.set(k, i)
 			} else {
@@ -71,15 +74,15 @@ func (h *hits) subjects(percentReads int, parallel bool) (all []subject) {
 	if percentReads == 100 {
 		ctx := context.Background()
 		never := func(_ context.Context, k int, _ *tiered.Load[int]) (int, error) { return k, nil }
-		all = append(all, subject{"**tiered** GetOrLoad, TTL", spread(parallel, h.trace, func(_, k int) {
+		rows = append(rows, subject{"**tiered** GetOrLoad, TTL", spread(parallel, h.trace, func(_, k int) {
 			_, _ = h.loaded.GetOrLoad(ctx, k, never)
 		})})
 	}
-	return all
+	return rows
 }
 
 // spread does operations by one goroutine, or by one for each processor.
-func spread(parallel bool, trace []int, do func(i, k int)) func(n int) {
+func spread(parallel bool, trace []int, do func(i, k int)) work {
 	var at atomic.Uint64
 	part := func(n int) {
 		start := int(at.Add(7919))
@@ -88,14 +91,14 @@ func spread(parallel bool, trace []int, do func(i, k int)) func(n int) {
 		}
 	}
 	if !parallel {
-		return part
+		return all(part)
 	}
-	return func(n int) {
+	return all(func(n int) {
 		var wg sync.WaitGroup
 		p := runtime.GOMAXPROCS(0)
 		for range p {
 			wg.Go(func() { part((n + p - 1) / p) })
 		}
 		wg.Wait()
-	}
+	})
 }

@@ -4,9 +4,9 @@ import "runtime"
 
 // memoryTable is how many bytes of heap an entry takes, beyond its payload of
 // so many bytes, when there are so many of them.
-func memoryTable(entries, payload int) (names []string, overhead []float64) {
+func memoryTable(entries, payload int, wanted func(name string) bool) (names []string, overhead []float64) {
 	for _, p := range peers[[]byte]() {
-		if p.name == "otter, TTL, coarse clock" {
+		if p.name == "otter, TTL, coarse clock" || !wanted(p.name) {
 			continue
 		}
 		before := heap()

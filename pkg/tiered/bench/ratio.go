@@ -4,9 +4,9 @@ package bench
 // shares of hits, in percent. A miss sets the key. Caches that write in the
 // background are waited for every 200 reads, so that it is their policy that is
 // compared and not their queue.
-func ratioTable(trace []int, entries int) (names []string, percent []float64) {
+func ratioTable(trace []int, entries int, wanted func(name string) bool) (names []string, percent []float64) {
 	for _, p := range peers[int]() {
-		if p.name == "sync.Map" || p.name == "map + RWMutex" || p.name == "ristretto, TTL" || p.name == "otter, TTL, coarse clock" {
+		if p.name == "sync.Map" || p.name == "map + RWMutex" || p.name == "ristretto, TTL" || p.name == "otter, TTL, coarse clock" || !wanted(p.name) {
 			continue // unbounded, or the same policy again
 		}
 		s := p.open(entries, func(k int) int { return k })

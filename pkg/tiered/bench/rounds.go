@@ -9,10 +9,21 @@ import (
 	"time"
 )
 
-// subject is one of those that are compared: run does n operations.
+// subject is one of those that are compared.
 type subject struct {
 	name string
-	run  func(n int)
+	run  work
+}
+
+// work does n operations. It returns how much of the time counts; 0: all.
+type work func(n int) time.Duration
+
+// all is work of which all time counts.
+func all(do func(n int)) work {
+	return func(n int) time.Duration {
+		do(n)
+		return 0
+	}
 }
 
 // result is what an operation of a subject costs: medians of the rounds.
@@ -67,8 +78,8 @@ func rounds(count int, turn time.Duration, subjects []subject, base string, mete
 			n := float64(ops[i])
 			allocated, busy := allocatedBytes(), meter()
 			before, began := processor(), time.Now()
-			subjects[i].run(ops[i])
-			walls[i] = append(walls[i], float64(time.Since(began))/n)
+			took := subjects[i].run(ops[i])
+			walls[i] = append(walls[i], float64(cmp.Or(took, time.Since(began)))/n)
 			cpus[i] = append(cpus[i], float64(processor()-before)/n)
 			served[i] += meter() - busy
 			done[i] += ops[i]

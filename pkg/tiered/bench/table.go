@@ -23,7 +23,7 @@ type Size struct {
 	Reads   int            // of the hit ratio traces
 	Entries int            // of the memory table
 	Only    []string       // of Parts; all if empty
-	Rows    *regexp.Regexp // of the tables of costs; all if nil. The first row is in any case
+	Rows    *regexp.Regexp // that are measured; all if nil. What others are compared to is in any case
 }
 
 // Parts can be measured one by one, so that a run that is cut is not lost.
@@ -59,7 +59,7 @@ func Write(w io.Writer, s Size) (*Figures, error) {
 		case "ratio":
 			p.hitRatios(s)
 		case "memory":
-			p.memory(s.Entries, 128)
+			p.memory(s, 128)
 		case "hits":
 			p.hits(s)
 		case "breaker":
@@ -86,19 +86,21 @@ func (p *printer) f(format string, args ...any) {
 	}
 }
 
+// hitBase is whom hits are compared to.
+const hitBase = "otter, TTL"
+
 func (p *printer) hits(s Size) {
 	for _, keys := range s.Keys {
-		all := openHits(keys)
+		all := openHits(keys, func(name string) bool { return name == hitBase || s.wanted(name) })
 		for _, reads := range []int{100, 90} {
 			for _, parallel := range []bool{false, true} {
 				how := "one goroutine"
 				if parallel {
 					how = "a goroutine for each processor"
 				}
-				const base = "otter, TTL"
-				results := rounds(s.Rounds, s.Turn, s.rows(all.subjects(reads, parallel)), base, nil)
+				results := rounds(s.Rounds, s.Turn, s.rows(all.subjects(reads, parallel)), hitBase, nil)
 				p.got.hits = append(p.got.hits, hitFigures{keys: keys, reads: reads, parallel: parallel, results: results})
-				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), base, results)
+				p.costs(fmt.Sprintf("Hits: Zipf over %d keys, %d %% reads, %s", keys, reads, how), hitBase, results)
 			}
 		}
 		all.close()
@@ -114,7 +116,7 @@ func (p *printer) hitRatios(s Size) {
 		{"Zipf, and a third of the reads are of scans", "a third of the reads are of scans", polluted(3, s.Reads, 100_000, 1.05)},
 		{"Zipf whose popular keys change five times", "popular keys change", shifting(4, s.Reads, 100_000, 1.05)},
 	} {
-		p.ratios("Hit ratio, room for 5,000: "+t.name, t.short, t.trace)
+		p.ratios("Hit ratio, room for 5,000: "+t.name, t.short, t.trace, s.wanted)
 	}
 }
 
@@ -125,18 +127,19 @@ func (p *printer) costs(title, base string, results []result) {
 	}
 }
 
-func (p *printer) ratios(title, short string, trace []int) {
+func (p *printer) ratios(title, short string, trace []int, wanted func(name string) bool) {
 	p.f("\n**%s**\n\n| | hits |\n|---|--:|\n", title)
-	names, percent := ratioTable(trace, 5000)
+	names, percent := ratioTable(trace, 5000, wanted)
 	p.got.ratios = append(p.got.ratios, shares{title: short, names: names, figures: percent})
 	for i, n := range names {
 		p.f("| %s | %.2f %% |\n", n, percent[i])
 	}
 }
 
-func (p *printer) memory(entries, payload int) {
+func (p *printer) memory(s Size, payload int) {
+	entries := s.Entries
 	p.f("\n**Memory: heap an entry takes beyond its payload of %d bytes, %d entries with int keys**\n\n| | bytes |\n|---|--:|\n", payload, entries)
-	names, over := memoryTable(entries, payload)
+	names, over := memoryTable(entries, payload, s.wanted)
 	p.got.memory = shares{title: fmt.Sprintf("Bytes beside the payload, with TTL, %d entries", entries), names: names, figures: over}
 	for i, n := range names {
 		p.f("| %s | %.0f |\n", n, over[i])
@@ -157,6 +160,7 @@ func (p *printer) wires(part string, s Size) error {
 	case "set":
 		p.wire(w, s, setTitle, w.setSubjects(value))
 		p.wire(w, s, largeTitle, w.setSubjects(strings.Repeat("v", 64<<10)))
+		p.crowd(w, s, crowdTitle, w.crowdSubjects(value))
 	case "bulk":
 		p.wire(w, s, bulkTitle, w.bulkSubjects(value))
 	case "near":
@@ -183,12 +187,16 @@ const wireShare = 5
 
 // wire also shows the processor time of the server, of all turns together.
 func (p *printer) wire(w *wire, s Size, title string, subjects []subject) {
-	subjects = s.rows(subjects)
-	count, turn := s.Rounds, s.Turn
-	if count > 1 {
-		count, turn = count*wireShare, turn/wireShare
+	if s.Rounds > 1 {
+		s.Rounds, s.Turn = s.Rounds*wireShare, s.Turn/wireShare
 	}
-	results := rounds(count, turn, subjects, subjects[0].name, w.serverTime)
+	p.crowd(w, s, title, subjects)
+}
+
+// crowd is wire with turns that are long enough for many callers to begin.
+func (p *printer) crowd(w *wire, s Size, title string, subjects []subject) {
+	subjects = s.rows(subjects)
+	results := rounds(s.Rounds, s.Turn, subjects, subjects[0].name, w.serverTime)
 	p.got.wire[title] = results
 	p.f("\n**%s** [%s]\n\n| | µs | ratio | ± | client CPU µs | ratio | ± | server CPU µs | ratio | B/op |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n", title, subjects[0].name)
 	for _, r := range results {
@@ -204,9 +212,11 @@ func (s *Size) rows(subjects []subject) []subject {
 	}
 	kept := subjects[:1:1]
 	for _, sub := range subjects[1:] {
-		if s.Rows.MatchString(sub.name) {
+		if s.wanted(sub.name) {
 			kept = append(kept, sub)
 		}
 	}
 	return kept
 }
+
+func (s *Size) wanted(row string) bool { return s.Rows == nil || s.Rows.MatchString(row) }

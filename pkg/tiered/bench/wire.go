@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type wire struct {
 	server *tieredtest.Redis
 	dir    string
 	bare   *redis.Client
+	piped  *redis.AutoPipeliner
 	aside  rueidis.Client
 	store  *tiered.Store
 
@@ -41,6 +43,10 @@ func openWire() (*wire, error) {
 	o := w.server.Options()
 	o.ReadTimeout, o.WriteTimeout = 5*time.Second, 5*time.Second
 	w.bare = redis.NewClient(o)
+	if w.piped, err = w.bare.AutoPipeline(); err != nil {
+		w.close()
+		return nil, fmt.Errorf("open pipelined client: %w", err)
+	}
 	if w.aside, err = rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{w.server.Addr()}}); err != nil {
 		w.close()
 		return nil, fmt.Errorf("open rueidis: %w", err)
@@ -66,6 +72,9 @@ func (w *wire) close() {
 	}
 	if w.aside != nil {
 		w.aside.Close()
+	}
+	if w.piped != nil {
+		_ = w.piped.Close()
 	}
 	if w.bare != nil {
 		_ = w.bare.Close()
@@ -94,19 +103,52 @@ func (w *wire) serverTime() time.Duration {
 // fresh gives keys that nobody has had.
 var fresh atomic.Int64
 
-func (w *wire) cache(name string) *tiered.Cache[string, string] {
-	c, err := tiered.New[string, string](w.store, name, tiered.WithDefaults(tiered.TTL(ttl), tiered.L1TTL(ttl)))
+func (w *wire) cache(name string) *tiered.Cache[string, string] { return cacheOf[string](w, name) }
+
+func cacheOf[V any](w *wire, name string, opts ...tiered.CacheOption) *tiered.Cache[string, V] {
+	c, err := tiered.New[string, V](w.store, name, append(opts, tiered.WithDefaults(tiered.TTL(ttl), tiered.L1TTL(ttl)))...)
 	if err != nil {
 		panic(err) // a name twice: a bug here
 	}
 	return c
 }
 
-func each(f func()) func(n int) {
-	return func(n int) {
+// crowd is how many callers go-redis's pool and tiered are compared with.
+const crowd = 64
+
+// byCrowd is each by so many callers at once, of whom each has a number.
+func byCrowd(f func(caller int)) work {
+	return all(func(n int) {
+		var left atomic.Int64
+		left.Store(int64(n))
+		var wg sync.WaitGroup
+		for caller := range crowd {
+			wg.Go(func() {
+				for left.Add(-1) >= 0 {
+					f(caller)
+				}
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func each(f func()) work {
+	return all(func(n int) {
 		for range n {
 			f()
 		}
+	})
+}
+
+// until is the time that each takes up to a point in it, which it reports.
+func until(f func(here func())) work {
+	return func(n int) (counted time.Duration) {
+		for range n {
+			began := time.Now()
+			f(func() { counted += time.Since(began) })
+		}
+		return counted
 	}
 }
 
@@ -131,6 +173,12 @@ func (w *wire) missSubjects(value string) []subject {
 			_ = onlyGet.Run(ctx, w.bare, []string{k}).Err()
 		})},
 		{"**tiered** Get, absent", each(func() { _, _ = c.Get(ctx, key()) })},
+		{"**tiered** GetOrLoad, up to its loader: the lease", until(func(here func()) {
+			_, _ = leased.GetOrLoad(ctx, key(), func(context.Context, string, *tiered.Load[string]) (string, error) {
+				here()
+				return value, nil
+			})
+		})},
 		{"**tiered** GetOrLoad: lease alone, load not stored", each(func() {
 			_, _ = leased.GetOrLoad(ctx, key(), func(_ context.Context, _ string, l *tiered.Load[string]) (string, error) {
 				l.Set(tiered.TTL(0))
@@ -186,6 +234,25 @@ func (w *wire) setSubjects(value string) []subject {
 	}
 }
 
+// crowdSubjects are writes of many callers, of whom each has a key.
+func (w *wire) crowdSubjects(value string) []subject {
+	ctx := context.Background()
+	c := w.cache("crowd")
+	keys := names(crowd)
+	return []subject{
+		{"bare SET", byCrowd(func(i int) { _ = w.bare.Set(ctx, "bare"+keys[i], value, ttl).Err() })},
+		{"bare SET and PUBLISH, pipelined, one subscriber", byCrowd(func(i int) {
+			p := w.bare.Pipeline()
+			p.Set(ctx, "bare"+keys[i], value, ttl)
+			p.Publish(ctx, heard, keys[i])
+			_, _ = p.Exec(ctx)
+		})},
+		{"bare SET by go-redis's AutoPipeline", byCrowd(func(i int) { _ = w.piped.Set(ctx, "bare"+keys[i], value, ttl).Err() })},
+		{"**tiered** Set", byCrowd(func(i int) { _ = c.Set(ctx, keys[i], value) })},
+		{"**tiered** Delete", byCrowd(func(i int) { _ = c.Delete(ctx, keys[i]) })},
+	}
+}
+
 func (w *wire) bulkSubjects(value string) []subject {
 	ctx := context.Background()
 	c := w.cache("bulk")
@@ -206,6 +273,10 @@ func (w *wire) bulkSubjects(value string) []subject {
 	load := func(context.Context, []string) (map[string]string, error) {
 		return nil, errors.New("they are in redis")
 	}
+	plain := cacheOf[[]byte](w, "raw", tiered.WithCodec(tiered.Raw, 0))
+	for _, k := range own {
+		_ = plain.Set(ctx, k, []byte(value))
+	}
 	return []subject{
 		{"MGET of 100", each(func() { _ = w.bare.MGet(ctx, bare...).Err() })},
 		{"MGET of 100, of as many bytes as tiered's entries", each(func() { _ = w.bare.MGet(ctx, stored...).Err() })},
@@ -219,6 +290,12 @@ func (w *wire) bulkSubjects(value string) []subject {
 				}
 			}
 		})},
+		{"MGET of 100, put into a map by hand", each(func() {
+			found := make(map[string]string, len(bare))
+			for i, v := range w.bare.MGet(ctx, bare...).Val() {
+				found[own[i]], _ = v.(string)
+			}
+		})},
 		{"a script of MGET alone", each(func() { _ = onlyMGet.Run(ctx, w.bare, bare).Err() })},
 		{"pipeline of 100 GET", each(func() {
 			p := w.bare.Pipeline()
@@ -228,6 +305,7 @@ func (w *wire) bulkSubjects(value string) []subject {
 			_, _ = p.Exec(ctx)
 		})},
 		{"**tiered** GetMany of 100, from Redis", each(func() { _, _ = c.GetMany(ctx, own, tiered.SkipL1()) })},
+		{"**tiered** GetMany of 100 []byte, Raw, from Redis", each(func() { _, _ = plain.GetMany(ctx, own, tiered.SkipL1()) })},
 		{"**tiered** GetOrLoadMany of 100, from Redis", each(func() { _, _ = c.GetOrLoadMany(ctx, own, load, tiered.SkipL1()) })},
 		{"**tiered** GetMany of 100, from memory", each(func() { _, _ = c.GetMany(ctx, own) })},
 		{"100 GET, one by one", each(func() {
@@ -250,14 +328,12 @@ func (w *wire) nearSubjects(value string) []subject {
 		_ = rc.Set(&rediscache.Item{Ctx: ctx, Key: own[k], Value: value, TTL: ttl})
 		_ = w.bare.Set(ctx, "r"+own[k], value, ttl).Err()
 	}
-	at := func(do func(k int)) func(n int) {
+	at := func(do func(k int)) work {
 		i := 0
-		return func(n int) {
-			for range n {
-				i++
-				do(trace[i%len(trace)])
-			}
-		}
+		return each(func() {
+			i++
+			do(trace[i%len(trace)])
+		})
 	}
 	load := func(context.Context, string, *tiered.Load[string]) (string, error) { return value, nil }
 	return []subject{

@@ -18,7 +18,7 @@ func main() {
 	turn := flag.Duration("turn", 0, "how long a turn is (default 25ms)")
 	keys := flag.Int("keys", 0, "keys of the hit tables (default 16384, then 1048576)")
 	only := flag.String("only", "", "some of "+strings.Join(bench.Parts, ",")+" (default all)")
-	rows := flag.String("rows", "", "only rows that match this expression, and the first of each table")
+	rows := flag.String("rows", "", "only rows that match this expression, and what they are compared to")
 	profile := flag.String("cpuprofile", "", "write a profile of the processor time to this file")
 	readme := flag.String("readme", "", "put the tables of the parts that are measured into this README")
 	flag.Parse()
