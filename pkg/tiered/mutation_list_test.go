@@ -34,7 +34,7 @@ var mutants = []mutant{
 	{name: "sets that go together get each other's answers", file: "script.go",
 		old: "				c.cmd.SetVal(results[i])", bug: "				c.cmd.SetVal(results[either(MUTANT, 0, i)])", tests: "TestSetsThatGoTogetherHaveTheirOwnVersions"},
 	{name: "a set that is refused takes its company with it", file: "script.go",
-		old: "			alone = append(alone, part...)", bug: "			if !MUTANT {\n				alone = append(alone, part...)\n			}", tests: "TestASetThatIsRefusedDoesNotFailItsCompany"},
+		old: "			alone = append(alone, part...)", bug: "			for _, c := range part {\n				c.cmd = whole.cmd\n			}\n			if !MUTANT {\n				alone = append(alone, part...)\n			}", tests: "TestASetThatIsRefusedDoesNotFailItsCompany"},
 	{name: "an error in a script of many is a success", file: "lua/sets.lua",
 		old: "  out[i] = v", bug: "  out[i] = tonumber(v) or 1", tests: "TestSetsThatFailTogetherSayWhy"},
 	{name: "an answer is believed though Redis was told of a write only after it", file: "read.go",
