@@ -64,7 +64,7 @@ func TestAMissThatIsExpectedCostsOneRoundTripBeforeTheLoad(t *testing.T) {
 	must(t, err)
 	// What Redis has is read by the script as well, and then by GET again.
 	for range 32 {
-		if v, err := c.GetOrLoad(t.Context(), "k", nil, tiered.SkipL1()); v != "v" || err != nil {
+		if v, err := c.GetOrLoad(t.Context(), "k", value("another"), tiered.SkipL1()); v != "v" || err != nil {
 			t.Fatalf("got %q, %v", v, err)
 		}
 	}
