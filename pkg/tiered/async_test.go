@@ -212,7 +212,7 @@ func TestAnAsyncWriteFencesLoadsUnderWay(t *testing.T) {
 
 // Nobody here reads from Redis what was there before a queued write: he waits.
 func TestAReadOfRedisWaitsForTheQueuedWrite(t *testing.T) {
-	_, caches, release := asyncPair(t)
+	nodes, caches, release := asyncPair(t)
 	defer release()
 	must(t, caches[0].Set(t.Context(), "k", "new", tiered.Async()))
 	got := make(chan string, 2)
@@ -228,6 +228,10 @@ func TestAReadOfRedisWaitsForTheQueuedWrite(t *testing.T) {
 	cancel()
 	if _, err := caches[0].Expire(gone, "k", time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("expire: %v", err)
+	}
+	eventually(t, "they ask", func() bool { return nodes[0].Flights() > 0 || len(got) > 0 })
+	if pause(t.Context(), 200*time.Millisecond); len(got) > 0 { // time to be wrong in
+		t.Error("somebody did not wait")
 	}
 	release()
 	for range 2 {

@@ -38,6 +38,9 @@ func (e *wireEntry) Raw() string { return string(e.raw) }
 // Receive applies a message as if it had come over the channel.
 func (s *Store) Receive(payload string) { s.receive(payload) }
 
+// Report tells of changed keys as Redis does.
+func (s *Store) Report(keys ...string) { s.reported(keys) }
+
 // Version is that of a key's record in memory, 0 if there is none.
 func (c *Cache[K, V]) Version(key K) uint64 {
 	if it, suspect := c.look(c.hash(key), key, nil); it == nil && suspect == nil {

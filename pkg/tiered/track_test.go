@@ -130,6 +130,12 @@ func TestTrackingOwnWritesCostNoHitAQuestion(t *testing.T) {
 		must(t, err)
 		return n
 	}
+	eventually(t, "what is reported at once is told apart", func() bool {
+		must(t, c.Set(t.Context(), "own", "v"))
+		s.Report(prefix(t) + ":{n:own}") // within what an own write waits for it, unless the machine is busy
+		return !inspect(t, c, "own").L1.Suspect
+	})
+	before := s.Stats()
 	must(t, admin.ConfigResetStat(t.Context()).Err())
 	const keys = 600
 	for i := range keys {
@@ -144,7 +150,7 @@ func TestTrackingOwnWritesCostNoHitAQuestion(t *testing.T) {
 		for i := range keys {
 			want(t, c, strconv.Itoa(i), "v")
 		}
-		return st.Tracked >= keys && st.Checks >= keys
+		return st.Tracked >= before.Tracked+keys && st.Checks >= before.Checks+keys
 	})
 	for i := range keys {
 		want(t, c, strconv.Itoa(i), "v")
@@ -152,8 +158,8 @@ func TestTrackingOwnWritesCostNoHitAQuestion(t *testing.T) {
 	st := s.Stats()
 	// A report that comes later than the check makes one hit ask: on a busy
 	// machine some do. If the own ones were not told apart, all would.
-	if st.Revalidated > keys/2 || st.L2Hits > 0 || st.Loads != keys {
-		t.Errorf("%d hits asked, %d read again, %d loads of %d keys", st.Revalidated, st.L2Hits, st.Loads, keys)
+	if st.Revalidated-before.Revalidated > keys/2 || st.L2Hits > 0 || st.Loads != keys {
+		t.Errorf("%d hits asked, %d read again, %d loads of %d keys", st.Revalidated-before.Revalidated, st.L2Hits, st.Loads, keys)
 	}
 	// Each script reads a header, too: getlease none, fill none.
 	if n := reads(); n > keys+keys/2+1 {

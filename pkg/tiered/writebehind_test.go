@@ -132,7 +132,7 @@ func closeBehind(t testing.TB, w writeBehind) {
 
 func flush(t testing.TB, w writeBehind) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	must(t, w.Flush(ctx))
 }
