@@ -254,7 +254,7 @@ func (f *failover) judge(total *toll) {
 
 // answered asks until there is an answer: a client may still try the old
 // master, which is starting again.
-func answered(t *testing.T, what string, ask func() error) {
+func answered(t testing.TB, what string, ask func() error) {
 	t.Helper()
 	var err error
 	defer func() {

@@ -78,10 +78,11 @@ type survivor struct {
 
 func survivors(t testing.TB, c redis.Cmdable, channel string) (list []survivor) {
 	t.Helper()
-	entries, err := c.XRange(t.Context(), event.StreamKey(channel), "-", "+").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
+	var entries []redis.XMessage
+	answered(t, "what has survived", func() (err error) {
+		entries, err = c.XRange(t.Context(), event.StreamKey(channel), "-", "+").Result()
+		return err
+	})
 	for _, e := range entries {
 		id, err := event.ParseID(e.ID)
 		if err != nil {
