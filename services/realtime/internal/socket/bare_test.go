@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -80,11 +81,20 @@ func TestABareConnectionIsAConnection(t *testing.T) {
 func TestABareConnectionThatIsClosedEndsItsReadsAndTheConnection(t *testing.T) {
 	for range 50 {
 		bare, far := wire(t)
-		read := make(chan error, 1)
+		read, begun := make(chan error, 1), make(chan struct{})
+		if _, err := far.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
 		go func() {
+			_, _ = bare.Read(make([]byte, 1))
+			close(begun)
 			_, err := bare.Read(make([]byte, 1))
 			read <- err
 		}()
+		<-begun
+		for range 100 {
+			runtime.Gosched() // it waits by now, more often than not
+		}
 		if err := bare.Close(); err != nil {
 			t.Fatal(err)
 		}
