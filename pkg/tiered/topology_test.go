@@ -303,3 +303,24 @@ func TestASlotInMotionFailsNoLoadAndLosesNoDelete(t *testing.T) {
 		return a == "new" && b == "new"
 	})
 }
+
+// Whoever gives a client that cannot follow redirections gets MOVED, which is what
+// go-redis ends with where it cannot either: it is as if Redis were away.
+func TestAnAnswerOfTheWrongMasterFailsNoLoad(t *testing.T) {
+	cl := tieredtest.StartCluster(t, 3, 0)
+	slot := cl.Slot(t, "tm:{m:k}")
+	wrong := cl.Nodes()[0]
+	if wrong == cl.Owner(t, slot) {
+		wrong = cl.Nodes()[1]
+	}
+	s := open(t, tiered.WithRedis(wrong.Client(t)), tiered.WithPrefix("tm"), tiered.WithL2Timeout(3*time.Second))
+	c := cache[string](t, s, "m")
+	v, err := c.GetOrLoad(t.Context(), "k", value("loaded"), tiered.SkipL1())
+	if v != "loaded" || err != nil {
+		t.Errorf("load: %q, %v", v, err)
+	}
+	must(t, c.Delete(t.Context(), "k"))
+	if n := s.Health().Recovery; n == 0 {
+		t.Error("the delete is not remembered")
+	}
+}

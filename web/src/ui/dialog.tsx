@@ -70,10 +70,10 @@ export function DialogBody({ children }: { children: ReactNode }) {
   return <div className="grid gap-5 overflow-y-auto overscroll-contain px-4 py-5 sm:px-7">{children}</div>
 }
 
-/** The row of buttons under a dialog, always in sight. */
+/** The row of buttons under a dialog, always in sight; right under its title if there is no body. */
 export function DialogActions({ children }: { children: ReactNode }) {
   return (
-    <div className="flex flex-wrap justify-end gap-3 border-t border-line px-4 pt-4 pb-[max(1rem,env(safe-area-inset-bottom))] sm:px-7 sm:pb-5">
+    <div className="flex flex-wrap justify-end gap-3 border-t [&:nth-child(2)]:mt-5 border-line px-4 pt-4 pb-[max(1rem,env(safe-area-inset-bottom))] sm:px-7 sm:pb-5">
       {children}
     </div>
   )

@@ -193,7 +193,9 @@ func lookAt(ctx context.Context, client *redis.Client, addr string, before *memo
 		return n
 	}
 	n.SlowLog, n.Latency = slowLog(ctx, client), spikes(ctx, client)
-	if n.Role != "slave" && (before.sample.At == nil || time.Since(*before.sample.At) >= sampleInterval) {
+	// A server that had nothing has just been started: that does not stay so.
+	was := &before.sample
+	if n.Role != "slave" && (was.At == nil || was.State == OK && was.Keys == 0 || time.Since(*was.At) >= sampleInterval) {
 		before.sample = sample(ctx, client, &before.cursor)
 	}
 	n.Sample = before.sample

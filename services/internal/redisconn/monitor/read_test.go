@@ -53,9 +53,18 @@ db0:keys=7,expires=5,avg_ttl=1500
 func TestTheSampleIsKeptFromLookToLook(t *testing.T) {
 	server := tieredtest.StartRedis(t)
 	m := watch(t, single(server.Addr()), monitor.Options{})
+	if s := node(t, m).Sample; s.At == nil || s.Keys != 0 {
+		t.Errorf("an empty server's sample: %+v", s)
+	}
+	if err := server.Client(t).Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
 	first := node(t, m).Sample
+	if first.Keys != 1 {
+		t.Errorf("after the first key: %+v", first)
+	}
 	second := node(t, m).Sample
-	if first.At == nil || second.At == nil || !first.At.Equal(*second.At) {
+	if second.At == nil || !first.At.Equal(*second.At) {
 		t.Errorf("sampled at %v, and again at %v", first.At, second.At)
 	}
 }
