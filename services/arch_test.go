@@ -81,7 +81,7 @@ var rules = []rule{
 
 	{folder: "services/realtime/internal/feed", ours: []string{"services/internal/event", "services/realtime/internal/hub"}, others: []string{otel}},
 	{folder: "services/realtime/internal/hub", ours: []string{"services/internal/event"}, others: []string{otel}},
-	{folder: "services/realtime/internal/socket", ours: []string{"services/internal/event", "services/internal/session", "services/internal/ratelimit", "services/realtime/internal/hub", "services/realtime/internal/presence"},
+	{folder: "services/realtime/internal/socket", ours: []string{"services/internal/event", "services/internal/session", "services/internal/ratelimit", "services/realtime/internal/hub", "services/realtime/internal/presence", "services/realtime/internal/quota"},
 		others: []string{"github.com/gobwas/ws", otel, "golang.org/x/sys"}},
 
 	{folder: "services/realtime/internal/quota", ours: []string{"services/internal/caching"}, others: []string{goredis}},

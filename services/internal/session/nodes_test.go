@@ -183,12 +183,36 @@ func TestWatchersHearOfEveryEndOnce(t *testing.T) {
 		heard := make(chan session.Ended, 100)
 		ctx, cancel := context.WithCancel(t.Context())
 		stopped := make(chan struct{}, 2)
-		for _, s := range []*session.Sessions{here, there} {
+		var awake [2]atomic.Bool
+		var tries sync.Map // sessions that ended before both watched
+		for i, s := range []*session.Sessions{here, there} {
 			go func() {
-				s.Watch(ctx, func(e session.Ended) { heard <- e })
+				s.Watch(ctx, func(e session.Ended) {
+					awake[i].Store(true)
+					if _, try := tries.Load(e.SessionID); !try {
+						heard <- e
+					}
+				})
 				stopped <- struct{}{}
 			}()
 		}
+		// They hear of what ends from when they have begun.
+		var last time.Time
+		tieredtest.Eventually(t, "both watch", func() bool {
+			if time.Since(last) < 200*time.Millisecond {
+				return awake[0].Load() && awake[1].Load()
+			}
+			last = time.Now()
+			_, row, err := here.Create(t.Context(), "mira", "", "")
+			if err == nil {
+				tries.Store(row.ID, true)
+				err = here.Revoke(t.Context(), "mira", row.ID)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return false
+		})
 		want := map[string]int{}
 		for _, user := range []string{"mira", "jonas", "jonas"} {
 			_, row, err := here.Create(t.Context(), user, "", "")
