@@ -132,7 +132,7 @@ func (r *record) pack(cost int64, inL2 bool) {
 	r.packed.Store(word)
 }
 
-func (r *record) cost() int64  { return int64(r.packed.Load() >> costShift) } //nolint:gosec // it is of 42 bits
+func (r *record) cost() int64  { return int64(r.packed.Load() >> costShift) } // it is of 42 bits
 func (r *record) inL2() bool   { return r.packed.Load()&inL2Bit != 0 }
 func (r *record) alone() bool  { return r.packed.Load()&aloneBit != 0 }
 func (r *record) heat() uint32 { return uint32(r.packed.Load() & heatMask) }

@@ -1,6 +1,7 @@
 package realtime_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -224,7 +225,7 @@ func TestAStreamThatCannotFollowWhatItShouldEndsAndComesAgain(t *testing.T) {
 		if s := last[len(last)-1]; fmt.Sprint(s.Code) != "4007" {
 			t.Errorf("%s ended with %+v", query, s)
 		}
-		if _, err := broken.next(); err != io.EOF {
+		if _, err := broken.next(); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: something came after the end", query)
 		}
 	}

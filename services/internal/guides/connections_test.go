@@ -103,7 +103,8 @@ var connections = []claim{
 		for retries := range 8 {
 			delays = append(delays, reconnectStrategy(retries+1))
 		}
-		return says(delays[7] == 8*delays[0] && reconnectStrategy(3) == reconnectStrategy(3), "the pauses are %v, of every pod", delays)
+		first, again := reconnectStrategy(3), reconnectStrategy(3)
+		return says(delays[7] == 8*delays[0] && first == again, "the pauses are %v, of every pod", delays)
 	}},
 	{"reconnecting stops for ever after ten tries", func(*testing.T) string {
 		_, goesOn := reconnectStrategyOfProduction(11)

@@ -2,6 +2,7 @@ package guides_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -34,7 +35,7 @@ func (l limiter) checkRateLimit(ctx context.Context, key string, limit int64, wi
 	now := l.now().UnixMilli()
 	rateLimitKey := "rate_limit:" + key
 	count, err := l.r.Get(ctx, rateLimitKey).Int64()
-	if err != nil && err != redis.Nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return verdict{}, err
 	}
 	l.between("read")

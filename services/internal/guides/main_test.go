@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"testing"
 	"time"
@@ -103,9 +104,7 @@ type object map[string]any
 func (o object) with(more object) object {
 	sum := object{}
 	for _, one := range []object{o, more} {
-		for k, v := range one {
-			sum[k] = v
-		}
+		maps.Copy(sum, one)
 	}
 	return sum
 }

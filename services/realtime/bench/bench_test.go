@@ -16,8 +16,9 @@ import (
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == bench.ServeArg {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := bench.Serve(ctx, os.Args[2:], os.Stdin, os.Stdout); err != nil {
+		err := bench.Serve(ctx, os.Args[2:], os.Stdin, os.Stdout)
+		stop()
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

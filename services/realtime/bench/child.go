@@ -29,7 +29,7 @@ func start(role string, args ...string) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	c := &child{name: role, cmd: exec.Command(self, append([]string{ServeArg, role}, args...)...)} //nolint:gosec,noctx // itself; stop ends it
+	c := &child{name: role, cmd: exec.Command(self, append([]string{ServeArg, role}, args...)...)} // itself; stop ends it
 	c.cmd.Stderr = os.Stderr
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err

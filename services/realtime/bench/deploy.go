@@ -38,7 +38,7 @@ type deployment struct {
 	balancer *child
 	crowd    *crowd
 	phones   []*phone
-	ctx      context.Context //nolint:containedctx // of the part
+	ctx      context.Context // of the part
 	wg       sync.WaitGroup
 
 	mu       sync.Mutex

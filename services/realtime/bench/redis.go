@@ -55,7 +55,7 @@ func (s *redises) add(ctx context.Context, r *run, cluster bool) error {
 	if cluster {
 		args = append(args, "--cluster-enabled", "yes")
 	}
-	cmd := exec.Command("redis-server", args...) //nolint:gosec,noctx // our own arguments; stop ends it
+	cmd := exec.Command("redis-server", args...) // our own arguments; stop ends it
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start redis-server: %w", err)
 	}

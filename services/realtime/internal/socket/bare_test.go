@@ -68,11 +68,11 @@ func TestABareConnectionIsAConnection(t *testing.T) {
 	if err := bare.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := far.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := far.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("read %d bytes behind the end: %v", n, err)
 	}
 	_ = far.Close()
-	if n, err := bare.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := bare.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		t.Errorf("read %d bytes behind the other end: %v", n, err)
 	}
 }

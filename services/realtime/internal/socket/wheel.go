@@ -28,7 +28,7 @@ func newWheel(tick time.Duration) wheel {
 func (w *wheel) put(c *conn, in time.Duration) {
 	n := int(in/w.tick) + 1
 	slot := (w.now + min(max(n, 1), wheelSlots-1)) % wheelSlots
-	c.spoke = spoke{slot: int32(slot), next: c, last: c} //nolint:gosec // less than 256
+	c.spoke = spoke{slot: int32(slot), next: c, last: c} // less than 256
 	if o := w.slots[slot]; o != nil {
 		c.spoke.next, c.spoke.last = o, o.spoke.last
 		c.spoke.last.spoke.next, o.spoke.last = c, c

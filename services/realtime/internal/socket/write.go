@@ -480,7 +480,7 @@ func (c *conn) abort(code int) {
 	if c.closing || c.closed {
 		return
 	}
-	c.closing, c.code = true, int32(code) //nolint:gosec // at most 4999
+	c.closing, c.code = true, int32(code) // at most 4999
 	c.forget(func(*hub.Frame) bool { return true })
 	c.dropQueue()
 	last := queued{raw: closeFrame(code)}

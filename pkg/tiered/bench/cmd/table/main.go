@@ -76,7 +76,7 @@ func run(size bench.Size, rows, profile, readme string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(readme, []byte(after), 0o644); err != nil { //nolint:gosec // it is for all to read
+	if err := os.WriteFile(readme, []byte(after), 0o644); err != nil { // it is for all to read
 		return fmt.Errorf("-readme: %w", err)
 	}
 	return nil
