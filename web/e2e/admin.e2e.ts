@@ -50,7 +50,8 @@ it('is for admins only', async () => {
   await me.page.getByRole('heading', { name: 'For admins only' }).waitFor()
 })
 
-it('shows a key in both tiers, and drops a tag after asking, with a note in the log', async () => {
+/** Signs the admin in, and has the inspector show that memory has her habits. */
+async function inspectOwnHabits() {
   me = await newPerson(browser, server)
   const { page } = me
   await signIn(page, ...mira)
@@ -62,6 +63,11 @@ it('shows a key in both tiers, and drops a tag after asking, with a note in the 
   await inspector.getByLabel('Key').fill(id)
   await inspector.getByRole('button', { name: 'Look it up' }).click()
   await inspector.getByText('Memory has it', { exact: true }).waitFor()
+  return { page, id, inspector }
+}
+
+it('shows a key in both tiers, and drops a tag after asking, with a note in the log', async () => {
+  const { page, id, inspector } = await inspectOwnHabits()
   await inspector.getByText(`habits:${id}`).waitFor()
 
   await page.getByLabel('Tag', { exact: true }).fill(`habits:${id}`)
@@ -83,17 +89,7 @@ it('shows a key in both tiers, and drops a tag after asking, with a note in the 
 })
 
 it('drops what begins alike, after asking, with a note in the log', async () => {
-  me = await newPerson(browser, server)
-  const { page } = me
-  await signIn(page, ...mira)
-  const { id } = (await (await page.request.get('/api/v1/me')).json()) as { id: string }
-  await page.request.get('/api/v1/habits') // caches them
-  await openAdmin()
-  const inspector = page.getByRole('region', { name: 'Key inspector' })
-  await inspector.getByLabel('Cache').selectOption('habits')
-  await inspector.getByLabel('Key').fill(id)
-  await inspector.getByRole('button', { name: 'Look it up' }).click()
-  await inspector.getByText('Memory has it', { exact: true }).waitFor()
+  const { page, id, inspector } = await inspectOwnHabits()
 
   const invalidate = page.getByRole('region', { name: 'Invalidate', exact: true })
   await invalidate.getByLabel('What').selectOption('prefix')
